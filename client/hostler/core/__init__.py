@@ -1,0 +1,1 @@
+"""Pure code that the client and the daemons both run."""

@@ -1,0 +1,1 @@
+"""What every daemon is made of; no domain's own."""

@@ -1,0 +1,101 @@
+"""Steps and plans: what a change does, as values.
+
+A domain's planner answers a `Plan` of frozen dataclasses; the runtime shows it, hashes it, carries
+it out and takes it back. Pure: no system, no gRPC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from pathlib import PurePath
+from typing import Any, Protocol
+
+_ADDRESSES = (
+    IPv4Address,
+    IPv6Address,
+    IPv4Interface,
+    IPv6Interface,
+    IPv4Network,
+    IPv6Network,
+)
+
+
+class Step(Protocol):
+    """One thing a change does. A frozen dataclass whose fields `canonical` understands."""
+
+    def describe(self) -> str:
+        """Say what it does, in words that an operator would use."""
+        ...
+
+    def inverse(self) -> Step | None:
+        """Answer the step that takes it back, or None if there is nothing to take back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A warning as a value: a stable code, words, and what it is about."""
+
+    code: str
+    message: str
+    subject: str = ""
+    context: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a change will do, in order.
+
+    `etag` is the resource's before, `etag_after` when all steps are done. `result` is the domain's
+    model of what will be there then; the service turns it into its answer.
+    """
+
+    steps: tuple[Step, ...] = ()
+    etag: str = ""
+    etag_after: str = ""
+    notices: tuple[Notice, ...] = ()
+    result: Any = None
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the steps, in hex. Equal steps have equal hashes, on whichever host."""
+        return fingerprint([[type(s).__name__, s] for s in self.steps])
+
+
+def canonical(value: Any) -> Any:
+    """Turn frozen values into what JSON can say, the same way every time."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, (*_ADDRESSES, PurePath)):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(k): canonical(v) for k, v in sorted(value.items())}
+    if isinstance(value, (set, frozenset)):
+        return sorted(canonical(v) for v in value)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [canonical(v) for v in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"no canonical form for {type(value).__name__}")
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the canonical form, in hex. The source of every etag and plan hash."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
