@@ -1,0 +1,229 @@
+"""The services that every daemon serves beside its own: host, audit, bundle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from hostler.api.common.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    bundle_pb2,
+    bundle_pb2_grpc,
+    host_pb2,
+    host_pb2_grpc,
+)
+from hostler.core.bundle import Bundle
+from hostlerd.runtime import host
+from hostlerd.runtime.audit import records
+from hostlerd.runtime.authz import Authorizer
+from hostlerd.runtime.bundle import BundleStore
+from hostlerd.runtime.changes import Blocking, Changes
+from hostlerd.runtime.errors import Code, DomainError, InvalidRequest, Violation
+from hostlerd.runtime.pushing import PushBundle
+from hostlerd.runtime.steps import Plan
+
+_START = time.time()
+
+
+class BundleNotFound(DomainError):
+    """There is no bundle in force."""
+
+    code, reason = Code.NOT_FOUND, "BUNDLE_NOT_FOUND"
+
+
+class Certificate(Protocol):
+    """The host's certificate, as far as HostService shows it."""
+
+    @property
+    def certificate_expire_time(self) -> datetime:
+        """When it ends."""
+        ...
+
+
+class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
+    """Answers what this host is and what the daemon can do on it."""
+
+    def __init__(
+        self,
+        domain: str,
+        probes: Sequence[host.Probe],
+        bundles: BundleStore,
+        authorizer: Authorizer,
+        certificate: Certificate,
+        blocking: Blocking,
+        caller: Callable[[], str],
+    ) -> None:
+        self._domain = domain
+        self._probes = probes
+        self._bundles = bundles
+        self._authorizer = authorizer
+        self._certificate = certificate
+        self._blocking = blocking
+        self._caller = caller
+        self._known: tuple[host.HostFacts, tuple[host.Capability, ...]] | None = None
+
+    async def GetHost(self, request: host_pb2.GetHostRequest, context: Any) -> Any:
+        """Get the host. Facts and capabilities are looked up once in the life of the daemon."""
+        if self._known is None:
+            self._known = await self._blocking(self._look)
+        facts, capabilities = self._known
+        bundle = self._authorizer.bundle
+        return host_pb2.GetHostResponse(
+            host=host_pb2.Host(
+                domain=self._domain,
+                version=host.daemon_version(),
+                hostname=facts.hostname,
+                kernel_release=facts.kernel_release,
+                os_name=facts.os_name,
+                boot_id=facts.boot_id,
+                now=_timestamp(datetime.now(UTC)),
+                start_time=_timestamp(datetime.fromtimestamp(_START, UTC)),
+                capabilities=[
+                    host_pb2.Capability(name=c.name, available=c.available, reason=c.reason)
+                    for c in capabilities
+                ],
+                bundle_version=bundle.version if bundle else 0,
+                bundle_problem=self._bundles.problem,
+                certificate_expire_time=_timestamp(self._certificate.certificate_expire_time),
+                caller=self._caller(),
+            )
+        )
+
+    def _look(self) -> tuple[host.HostFacts, tuple[host.Capability, ...]]:
+        return host.facts(), host.probe(self._probes)
+
+
+class AuditService(audit_pb2_grpc.AuditServiceServicer):  # type: ignore[misc]
+    """Reads the daemon's own audit log."""
+
+    def __init__(self, path: Path, blocking: Blocking) -> None:
+        self._path = path
+        self._blocking = blocking
+
+    async def ListAuditRecords(
+        self, request: audit_pb2.ListAuditRecordsRequest, context: Any
+    ) -> Any:
+        """List records, oldest first; page tokens are sequence numbers."""
+        after = request.after_seq
+        if request.page_token:
+            if not request.page_token.isdecimal():
+                raise InvalidRequest.of([Violation("page_token", "not one of this service's")])
+            after = max(after, int(request.page_token))
+        return await self._blocking(self._list, request, after)
+
+    def _list(self, request: audit_pb2.ListAuditRecordsRequest, after: int) -> Any:
+        size = min(request.page_size if request.page_size > 0 else 100, 1000)
+        end: dict[str, Any] = {}
+
+        def matching() -> Any:
+            for record in records(self._path):
+                end.update(seq=record["seq"], head=record["hash"])
+                if record["seq"] > after and _matches(record, request):
+                    yield record
+
+        source = matching()
+        if request.tail > 0:
+            found = list(deque(source, maxlen=min(request.tail, 1000)))
+            token = ""
+        else:
+            found = list(islice(source, size))
+            token = str(found[-1]["seq"]) if next(source, None) is not None else ""
+            deque(source, maxlen=0)
+        return audit_pb2.ListAuditRecordsResponse(
+            records=[_record(r) for r in found],
+            next_page_token=token,
+            end=audit_pb2.AuditPosition(**end),
+        )
+
+
+class BundleService(bundle_pb2_grpc.BundleServiceServicer):  # type: ignore[misc]
+    """Shows the bundle in force and takes newer ones."""
+
+    def __init__(self, store: BundleStore, authorizer: Authorizer, changes: Changes) -> None:
+        self._store = store
+        self._authorizer = authorizer
+        self._changes = changes
+
+    async def GetBundle(self, request: bundle_pb2.GetBundleRequest, context: Any) -> Any:
+        """Get the bundle in force."""
+        bundle = self._authorizer.bundle
+        if bundle is None:
+            raise BundleNotFound("this host has no valid bundle")
+        return bundle_pb2.GetBundleResponse(bundle=_bundle(bundle))
+
+    async def PushBundle(self, request: bundle_pb2.PushBundleRequest, context: Any) -> Any:
+        """Take a newer bundle."""
+        data = request.signed_bundle
+
+        def make_plan() -> Plan:
+            wanted, current = self._store.check(data), self._authorizer.bundle
+            before = current.sha256 if current else ""
+            if wanted.sha256 == before:
+                return Plan(etag=before, etag_after=before, result=wanted)
+            step = PushBundle(data, wanted.version, current.version if current else 0)
+            return Plan((step,), before, wanted.sha256, result=wanted)
+
+        done = await self._changes.carry_out(request.change, make_plan)
+        return bundle_pb2.PushBundleResponse(bundle=_bundle(done.plan.result), change=done.change)
+
+
+def _matches(record: dict[str, Any], request: audit_pb2.ListAuditRecordsRequest) -> bool:
+    if request.identity and record.get("identity") != request.identity:
+        return False
+    return not request.method or record.get("method") == request.method
+
+
+def _record(record: dict[str, Any]) -> audit_pb2.AuditRecord:
+    made = audit_pb2.AuditRecord(
+        seq=record["seq"],
+        kind=record.get("kind", ""),
+        identity=record.get("identity", ""),
+        certificate_serial=record.get("certificate_serial", ""),
+        peer=record.get("peer", ""),
+        method=record.get("method", ""),
+        request_json=_text(record.get("request", "")),
+        status=record.get("status", ""),
+        reason=record.get("reason", ""),
+        plan_hash=record.get("plan_hash", ""),
+        steps=record.get("steps", []),
+        intent_seq=record.get("intent_seq", 0),
+        previous=record.get("previous", ""),
+        hash=record["hash"],
+    )
+    made.time.FromDatetime(datetime.fromisoformat(record["time"]))
+    made.duration.FromNanoseconds(int(record.get("duration_s", 0) * 1e9))
+    return made
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _bundle(bundle: Bundle) -> bundle_pb2.Bundle:
+    shown = bundle_pb2.Bundle(
+        version=bundle.version,
+        sha256=bundle.sha256,
+        members={
+            identity: bundle_pb2.GroupList(groups=sorted(groups))
+            for identity, groups in bundle.members.items()
+        },
+        policy_ids=[policy.id for policy in bundle.policies],
+        revoked_serials=sorted(bundle.revoked),
+    )
+    shown.create_time.FromDatetime(bundle.created)
+    return shown
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
