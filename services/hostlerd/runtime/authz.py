@@ -11,6 +11,9 @@ from hostler.core.bundle import Bundle
 from hostlerd.runtime.access import Method
 from hostlerd.runtime.call import Call
 from hostlerd.runtime.errors import Code, DomainError
+from hostlerd.runtime.log import get_log
+
+log = get_log("runtime.authz")
 
 _HOST_SERVICE = "hostler.api.common.v1.HostService"
 _HEALTH = "grpc.health.v1.Health"
@@ -28,6 +31,12 @@ class NoBundle(DomainError):
     code, reason = Code.PERMISSION_DENIED, "NO_BUNDLE"
 
 
+class PolicyFaulty(DomainError):
+    """A policy fails when it is evaluated, so that nobody can tell what it would have said."""
+
+    code, reason = Code.PERMISSION_DENIED, "POLICY_FAULTY"
+
+
 class CertificateRevoked(DomainError):
     """The bundle in force revokes the caller's certificate."""
 
@@ -42,11 +51,13 @@ class ForeignTrustDomain(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
-    """A bundle with its policies and entities parsed: parsing costs more than deciding."""
+    """A bundle with its policies parsed: parsing costs more than deciding."""
 
     bundle: Bundle
     policies: Any
-    entities: Any
+    # Actions and their groups alone. The caller joins them per call: with all members in it, a
+    # decision would take the longer the more members there are.
+    actions: Any
 
 
 class Authorizer:
@@ -74,16 +85,7 @@ class Authorizer:
         import cedarpy
 
         policies = cedarpy.PolicySet.from_str(bundle.cedar())
-        members = [
-            {
-                "uid": {"type": "Identity", "id": identity},
-                "attrs": {},
-                "parents": [{"type": "Group", "id": group} for group in groups],
-            }
-            for identity, groups in bundle.members.items()
-        ]
-        entities = cedarpy.Entities.from_json_str(json.dumps(self._actions + members))
-        return _Parsed(bundle, policies, entities)
+        return _Parsed(bundle, policies, cedarpy.Entities.from_json_str(json.dumps(self._actions)))
 
     def check_identity(self, call: Call) -> None:
         """Refuse a revoked certificate and a foreign trust domain. Raises both."""
@@ -114,25 +116,35 @@ class Authorizer:
         import cedarpy
 
         uid = f"{self._domain}/{resource}" if resource else self._domain
+        identity = call.caller.identity
+        groups = [{"type": "Group", "id": group} for group in parsed.bundle.groups_of(identity)]
         attributes = {"domain": self._domain, "names": [resource] if resource else []}
-        entity = {"uid": {"type": "Resource", "id": uid}, "attrs": attributes, "parents": []}
+        entities = [
+            {"uid": {"type": "Identity", "id": identity}, "attrs": {}, "parents": groups},
+            {"uid": {"type": "Resource", "id": uid}, "attrs": attributes, "parents": []},
+        ]
         result = cedarpy.is_authorized(
             {
-                "principal": {"type": "Identity", "id": call.caller.identity},
+                "principal": {"type": "Identity", "id": identity},
                 "action": {"type": "Action", "id": call.method.name},
                 "resource": {"type": "Resource", "id": uid},
                 "context": {"peer": call.caller.peer, "local": call.caller.local},
             },
             parsed.policies,
-            parsed.entities.with_added_json_str(json.dumps([entity])),
+            parsed.actions.with_added_json_str(json.dumps(entities)),
         )
+        if result.diagnostics.errors:
+            # Cedar passes over a policy that cannot be evaluated. If it was a forbid, that would
+            # let the call through: what cannot be judged is not allowed.
+            log.error("policy cannot be evaluated", errors=result.diagnostics.errors)
+            raise PolicyFaulty("a policy cannot be evaluated for this call; see the host's journal")
         if not result.allowed:
             spoke = result.diagnostics.id_annotations_by_reason or {}
             ids = [spoke.get(reason) or reason for reason in result.diagnostics.reasons]
             raise PermissionDenied(
-                f"{call.caller.identity} may not call {call.method.name}",
+                f"{identity} may not call {call.method.name}",
                 method=call.method.name,
-                identity=call.caller.identity,
+                identity=identity,
                 policies=",".join(ids) or "none allows it",
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hostler.core import files
-from hostler.core.bundle import Bundle, BundleInvalid, check_newer, verify
+from hostler.core.bundle import MAX_BUNDLE_BYTES, Bundle, BundleInvalid, check_newer, verify
 from hostlerd.runtime.authz import Authorizer
 from hostlerd.runtime.errors import Code, DomainError
 from hostlerd.runtime.log import get_log
@@ -73,11 +73,11 @@ class BundleStore:
 
     def _try(self, place: Path) -> str:
         try:
-            data = place.read_bytes()
+            data = files.read_bounded(place, MAX_BUNDLE_BYTES)
         except FileNotFoundError:
             return ""
-        except OSError as e:
-            return f"{place}: {e.strerror}"
+        except (OSError, ValueError) as e:
+            return f"{place}: {e}"
         try:
             bundle = verify(data, self._ca.read_bytes())
             current = self._authorizer.bundle

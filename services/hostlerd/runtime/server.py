@@ -183,6 +183,8 @@ class Daemon:
                 ("grpc.max_receive_message_length", _GRPC_MOST_BYTES),
                 ("grpc.max_connection_age_ms", self._channel_age_ms()),
                 ("grpc.server_handshake_timeout_ms", 10_000),
+                # Clients ping every 30 s, so that both ends notice a peer that has vanished.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
             ],
         )
         for service in (*domain.services, *self._common_services(domain)):

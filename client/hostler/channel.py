@@ -1,0 +1,94 @@
+"""Channels to the doors of hosts: mTLS with the context's certificate, or the local sockets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import message_factory
+
+from hostler.config import ConfigError, Context
+from hostler.fleet import Host
+
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    # Channels of one process would share connections, and outlive their close, without it.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A proxy from the environment must never see, or stop, the way to a host.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),  # Session retries, with one request id over all attempts.
+    ("grpc.min_reconnect_backoff_ms", 10_000),  # How long an attempt to connect may take.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Servers count more than one ping in five minutes as an attack, unless they are told otherwise.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_metadata_size", 64 * 1024),  # Rich errors travel in a header.
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """A method of a service, and the domain whose door it is called at."""
+
+    domain: str
+    path: str
+    request_type: Any
+    response_type: Any
+
+    def at(self, domain: str) -> Rpc:
+        """The same method at another domain's door, for services that every daemon has."""
+        return replace(self, domain=domain)
+
+
+def rpc(module: Any, service: str, method: str) -> Rpc:
+    """Find a method in a generated module, such as `rpc(namespace_pb2, "NamespaceService", …)`.
+
+    The domain is the one in the package's name; for `common` say it with `Rpc.at`.
+    """
+    found = module.DESCRIPTOR.services_by_name[service].methods_by_name[method]
+    return Rpc(
+        domain=module.DESCRIPTOR.package.split(".")[2],
+        path=f"/{found.containing_service.full_name}/{found.name}",
+        request_type=message_factory.GetMessageClass(found.input_type),
+        response_type=message_factory.GetMessageClass(found.output_type),
+    )
+
+
+class Connector:
+    """Opens channels with the certificates of one context; without a context only local ones.
+
+    The files are read once. Raises ConfigError if one cannot be read.
+    """
+
+    def __init__(self, context: Context | None) -> None:
+        self._credentials = None if context is None else _credentials(context)
+
+    def open(self, host: Host, domain: str) -> grpc.aio.Channel:
+        """Open a channel to a domain's door. Must be called in the loop that will use it."""
+        target = host.target(domain)
+        if host.is_local:
+            return grpc.aio.insecure_channel(target, options=_OPTIONS)
+        if self._credentials is None:
+            raise ConfigError(f"host {host.name!r} needs a context with certificates")
+        options = (*_OPTIONS, ("grpc.ssl_target_name_override", host.name))
+        return grpc.aio.secure_channel(target, self._credentials, options=options)
+
+
+def _credentials(context: Context) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=_read(context.ca, "ca"),
+        private_key=_read(context.key, "key"),
+        certificate_chain=_read(context.certificate, "certificate"),
+    )
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the context's {what}, {path}: {error.strerror}") from error

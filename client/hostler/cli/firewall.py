@@ -1,0 +1,159 @@
+"""`hostler firewall`: rulesets, and what the kernel has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hostler.api.firewall.v1 import ruleset_pb2
+from hostler.channel import rpc
+from hostler.cli.context import State, pass_state
+from hostler.cli.examples import examples
+from hostler.cli.output import Table, print_table, printable, show_errors
+from hostler.desired import load_message
+from hostler.plans import RpcChange
+from hostler.results import exit_code
+
+_SERVICE = "RulesetService"
+
+
+@click.group()
+def firewall() -> None:
+    """Rulesets: base policies, rules, masquerades and forwards of table inet hostler."""
+
+
+def _rows(answer: Any) -> Iterable[Sequence[Any]]:
+    rulesets = answer.rulesets if hasattr(answer, "rulesets") else [answer.ruleset]
+    for each in rulesets:
+        yield (
+            each.name,
+            each.priority,
+            len(each.rules),
+            ", ".join(_masquerade(entry) for entry in each.masquerades),
+            ", ".join(_forward(entry) for entry in each.forwards),
+            ", ".join(each.isolated_networks),
+            "yes" if each.persistent else "no",
+        )
+
+
+def _masquerade(entry: Any) -> str:
+    return f"{entry.source} by {entry.uplink}" if entry.uplink else str(entry.source)
+
+
+def _forward(entry: Any) -> str:
+    protocol = ruleset_pb2.Protocol.Name(entry.protocol).removeprefix("PROTOCOL_").lower()
+    address = entry.target_address
+    target = f"[{address}]" if ":" in address else address
+    return f"{entry.port}/{protocol} to {target}:{entry.target_port or entry.port}"
+
+
+_TITLES = ("NAME", "PRIORITY", "RULES", "MASQUERADES", "FORWARDS", "ISOLATED", "PERSISTENT")
+_TABLE = Table(_TITLES, _rows)
+
+
+@firewall.command(name="list", epilog=examples("hostler -H all firewall list"))
+@pass_state
+def list_rulesets(state: State) -> None:
+    """List the rulesets, in the order they take effect."""
+    method = rpc(ruleset_pb2, _SERVICE, "ListRulesets")
+    state.finish(state.read(method, ruleset_pb2.ListRulesetsRequest(), pages=True), _TABLE)
+
+
+@firewall.command(epilog=examples("hostler -H h1 -o yaml firewall get web"))
+@click.argument("name")
+@pass_state
+def get(state: State, name: str) -> None:
+    """Show a ruleset as it was applied."""
+    request = ruleset_pb2.GetRulesetRequest(name=name)
+    state.finish(state.read(rpc(ruleset_pb2, _SERVICE, "GetRuleset"), request), _TABLE)
+
+
+_APPLY_FILE = examples(
+    'name = "base"',
+    'input_policy = "drop"',
+    "[[rules]]",
+    'hook = "input"',
+    'action = "accept"',
+    'protocol = "tcp"',
+    'sources = ["192.0.2.0/24"]',
+    'destination_ports = [22, "8000-8010"]',
+    "[[masquerades]]",
+    'source = "10.1.0.0/24"',
+    "[[forwards]]",
+    'protocol = "tcp"',
+    "port = 8080",
+    'target_address = "10.1.0.2"',
+    "target_port = 80",
+    title="The file has the names of the API:",
+)
+
+
+@firewall.command(
+    epilog=_APPLY_FILE
+    + "\n\n"
+    + examples(
+        "hostler -H h1 --plan firewall apply -f base.toml",
+        "hostler -H all --max-failures 5% firewall apply -f base.toml",
+    )
+)
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The ruleset, as TOML.",
+)
+@pass_state
+def apply(state: State, path: Path) -> None:
+    """Make hosts have a ruleset, new or instead of the one of that name."""
+    ruleset = load_message(path, ruleset_pb2.Ruleset())
+    request = ruleset_pb2.ApplyRulesetRequest(ruleset=ruleset)
+    state.change(
+        RpcChange(rpc(ruleset_pb2, _SERVICE, "ApplyRuleset"), request),
+        lambda answer: str(answer.ruleset.name),
+    )
+
+
+@firewall.command(epilog=examples("hostler -H all --yes firewall delete web"))
+@click.argument("name")
+@pass_state
+def delete(state: State, name: str) -> None:
+    """Delete a ruleset. One that is not there is no error."""
+    request = ruleset_pb2.DeleteRulesetRequest(name=name)
+    state.change(RpcChange(rpc(ruleset_pb2, _SERVICE, "DeleteRuleset"), request))
+
+
+@firewall.command(
+    epilog=examples("hostler -H h1 firewall table", "hostler -H all -o json firewall table")
+)
+@pass_state
+def table(state: State) -> None:
+    """Read back what the kernel has: the table, its counters, sysctls and drift."""
+    method = rpc(ruleset_pb2, _SERVICE, "GetTable")
+    results = state.read(method, ruleset_pb2.GetTableRequest())
+    if state.output != "table":
+        state.finish(results)
+    for result in results:
+        if result.result is not None:
+            _show(result.host, result.result)
+    show_errors(results)
+    click.get_current_context().exit(exit_code(results))
+
+
+def _show(host: str, answer: Any) -> None:
+    click.secho(f"# {host}", bold=True)
+    for line in answer.nft_text.splitlines() or ["# there is no table inet hostler"]:
+        click.echo(printable(line))
+    if answer.counters:
+        rows = [(each.rule, each.packets, each.bytes) for each in answer.counters]
+        print_table(("RULE", "PACKETS", "BYTES"), rows)
+    for name in sorted(answer.sysctls):
+        click.echo(f"{printable(name)} = {printable(answer.sysctls[name])}")
+    if answer.foreign_tables:
+        click.echo(f"tables of others: {printable(', '.join(answer.foreign_tables))}")
+    for words in answer.drift:
+        click.secho(f"drift: {printable(words)}", fg="yellow")

@@ -1,0 +1,125 @@
+"""`hostler host`, and the check of `hostler fleet`: what hosts are and what they can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from hostler.api.common.v1 import host_pb2
+from hostler.channel import Rpc, rpc
+from hostler.cli.context import State, pass_state
+from hostler.cli.examples import examples
+from hostler.cli.output import Table
+from hostler.fleet import PORTS, Host
+from hostler.results import HostResult
+
+_GET_HOST = rpc(host_pb2, "HostService", "GetHost")
+
+
+def domains() -> tuple[str, ...]:
+    """The domains this client has stubs for: the doors that a host can have."""
+    return tuple(name for name in PORTS if find_spec(f"hostler.api.{name}") is not None)
+
+
+def at_doors(
+    state: State,
+    hosts: Sequence[Host],
+    doors: Sequence[str],
+    method: Rpc,
+    request: Any,
+) -> list[HostResult[Any]]:
+    """Call a method that every daemon has at several doors of each host; one result per door."""
+    from hostler.fanout import fan_out
+
+    client = state.client
+    places = [(host, door) for host in hosts for door in doors]
+
+    async def one(place: tuple[Host, str]) -> Any:
+        host, door = place
+        async with client.session(host) as session:
+            return await session.call(method.at(door), request)
+
+    async def all_of_them() -> list[HostResult[Any]]:
+        return await fan_out(places, lambda place: place[0].name, one, window=state.parallel)
+
+    results = state.run(all_of_them())
+    return [
+        HostResult(result.host, result.result, result.error, door)
+        for result, (_, door) in zip(results, places, strict=True)
+    ]
+
+
+def _rows(answer: Any) -> Iterable[Sequence[Any]]:
+    host = answer.host
+    missing = [f"{c.name} ({c.reason})" for c in host.capabilities if not c.available]
+    yield (
+        host.version,
+        host.hostname,
+        host.kernel_release,
+        host.bundle_version or f"none: {host.bundle_problem}",
+        _day(host, "certificate_expire_time"),
+        host.caller,
+        "; ".join(missing) or "-",
+    )
+
+
+def _day(message: Any, field: str) -> str:
+    if not message.HasField(field):
+        return "-"
+    return str(getattr(message, field).ToDatetime().strftime("%Y-%m-%d"))
+
+
+TABLE = Table(
+    ("VERSION", "HOSTNAME", "KERNEL", "BUNDLE", "CERTIFICATE UNTIL", "YOU ARE", "MISSING"), _rows
+)
+
+
+def check(state: State, hosts: Sequence[Host], doors: Sequence[str]) -> None:
+    """Ask every door of hosts what it is and what works; print and leave."""
+    request = host_pb2.GetHostRequest()
+    state.finish(at_doors(state, hosts, doors or domains(), _GET_HOST, request), TABLE)
+
+
+@click.group()
+def host() -> None:
+    """What hosts are, and what they can do."""
+
+
+@host.command(
+    epilog=examples("hostler -H h1 host get", "hostler -H all -o json host get --domain netns")
+)
+@click.option(
+    "--domain",
+    "doors",
+    multiple=True,
+    type=click.Choice(list(PORTS)),
+    help="Ask only this door. [default: all]",
+)
+@pass_state
+def get(state: State, doors: tuple[str, ...]) -> None:
+    """Ask each door of a host for version, capabilities, bundle and clock."""
+    check(state, state.hosts, doors)
+
+
+@host.command(epilog=examples("hostler -H h1 host capabilities"))
+@click.option(
+    "--domain",
+    "doors",
+    multiple=True,
+    type=click.Choice(list(PORTS)),
+    help="Ask only this door. [default: all]",
+)
+@pass_state
+def capabilities(state: State, doors: tuple[str, ...]) -> None:
+    """List what was probed on a host: what works, and why the rest does not."""
+
+    def rows(answer: Any) -> Iterable[Sequence[Any]]:
+        for each in answer.host.capabilities:
+            yield each.name, "yes" if each.available else "no", each.reason
+
+    request = host_pb2.GetHostRequest()
+    results = at_doors(state, state.hosts, doors or domains(), _GET_HOST, request)
+    state.finish(results, Table(("CAPABILITY", "WORKS", "WHY NOT"), rows))

@@ -1,0 +1,187 @@
+"""The command `hostler`: global options, and the domains, each loaded when it is used.
+
+Kept free of gRPC, protobuf, rich and cryptography, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from hostler.cli.context import State
+from hostler.cli.kinds import Failures, Seconds
+from hostler.config import HostlerError
+from hostler.limits import DEFAULT_WINDOW, MAX_WINDOW
+
+# Name, where it is, and what the list of commands says about it.
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "audit": ("hostler.cli.audit:audit", "Read what was done, and by whom."),
+    "completion": ("hostler.cli.completion:completion", "Print the shell's completion script."),
+    "firewall": ("hostler.cli.firewall:firewall", "Rulesets, NAT and forwards."),
+    "fleet": ("hostler.cli.fleet:fleet", "The hosts: list, check, add, remove."),
+    "host": ("hostler.cli.host:host", "What hosts are and what they can do."),
+    "isolate": ("hostler.cli.isolate:isolate", "A process with a network of its own."),
+    "lab": ("hostler.cli.lab:lab", "Real test hosts on this machine."),
+    "netns": ("hostler.cli.netns:netns", "Network namespaces and the processes in them."),
+    "pki": ("hostler.cli.pki:pki", "The CA: certificates of hosts and users."),
+    "policy": ("hostler.cli.policy:policy", "Who may do what: groups, revocations, bundle."),
+}
+
+_EPILOG = """\b
+Examples:
+  hostler lab up                                  three real hosts on this machine
+  hostler -H all fleet check                      who answers, and what works there
+  hostler -H 'web*' netns list
+  hostler -H role=web -o json netns ps
+  hostler -H all --plan isolate web --publish 8080:8000 -- python3 -m http.server 8000
+  hostler -H all --yes isolate web --remove
+
+\b
+Exit status: 0 every host did it, 1 some host failed, 2 wrong usage, 3 no host selected.
+"""
+
+
+# gRPC core writes every failed handshake to standard error, which the results tell in order.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+class Failure(click.ClickException):
+    """A message for the user, with the exit status that belongs to it."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self._status = status
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override] # click has a class variable here
+        """The exit status."""
+        return self._status
+
+
+class DomainGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what the user can put right becomes a message and an exit status."""
+        try:
+            return super().invoke(ctx)
+        except HostlerError as error:
+            raise Failure(str(error), error.exit_code) from error
+        except click.NoSuchOption as error:
+            if error.option_name not in _GLOBAL:
+                raise
+            hint = f"{error.option_name} is global: give it right after 'hostler'."
+            raise click.UsageError(f"{error.format_message()} {hint}", error.ctx) from error
+
+
+def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        click.echo(f"hostler {metadata.version('hostler')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=DomainGroup,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "-H",
+    "--host",
+    "selectors",
+    multiple=True,
+    metavar="SELECTOR",
+    help="Hosts: a name, a glob, label=value or all. May be given several times.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml", "ndjson"]),
+    default="table",
+    help="How results are printed.",
+    show_default=True,
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=Seconds(),
+    default="30s",
+    help="For each call to a host.",
+    show_default=True,
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, MAX_WINDOW),
+    default=DEFAULT_WINDOW,
+    help="How many hosts at a time.",
+    show_default=True,
+)
+@click.option(
+    "--max-failures",
+    "tolerance",
+    type=Failures(),
+    default=None,
+    help="How many hosts may fail before no further one is started. "
+    "[default: 0 for changes, no limit for reads]",
+)
+@click.option("--plan", "plan_only", is_flag=True, help="Show what would change; change nothing.")
+@click.option("--yes", is_flag=True, help="Change without asking.")
+@click.option("--context", "context_name", metavar="NAME", help="A context of the configuration.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Print the version.",
+)
+@click.pass_context
+def cli(ctx: click.Context, /, **options: Any) -> None:
+    """Look after Linux hosts: typed, planned, audited changes, on many hosts at once."""
+    if options["plan_only"] and options["yes"]:
+        raise click.UsageError("--plan shows and --yes does: give one of them.")
+    ctx.obj = State(**options)
+
+
+_GLOBAL = frozenset(name for param in cli.params for name in param.opts) - {"-h", "--help"}
+
+
+def main() -> None:
+    """The entry point. Exits 0, 1, 2 or 3 as the help says; 130 after an interrupt."""
+    try:
+        code = cli.main(prog_name="hostler", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does; nothing is left to say.
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

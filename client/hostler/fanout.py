@@ -1,0 +1,74 @@
+"""Many hosts at once: a window in flight, results in order, a stop after too many failures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hostler.limits import DEFAULT_WINDOW
+from hostler.results import CallFailed, HostError, HostResult
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class Brake(Generic[T]):
+    """Counts failures over one or more fan-outs and says when to stop. None never stops."""
+
+    allowed: int | None = None
+    failed: int = 0
+
+    def note(self, result: HostResult[T]) -> HostResult[T]:
+        """Count a result; answers it."""
+        self.failed += not result.ok
+        return result
+
+    @property
+    def pulled(self) -> bool:
+        """Whether no further host is to be started."""
+        return self.allowed is not None and self.failed > self.allowed
+
+    def not_started(self, host: str) -> HostResult[T]:
+        """The result of a host that was spared."""
+        message = f"not started: {self.failed} of the hosts before had failed"
+        return HostResult(host, error=HostError("ABORTED", "NOT_STARTED", message))
+
+
+async def fan_out(
+    items: Sequence[T],
+    name: Callable[[T], str],
+    work: Callable[[T], Awaitable[R]],
+    *,
+    window: int = DEFAULT_WINDOW,
+    brake: Brake[R] | None = None,
+) -> list[HostResult[R]]:
+    """Do work on every item, at most `window` at a time; results have the order of the items.
+
+    A CallFailed becomes that host's error and never touches another host. Once the brake is
+    pulled, items not yet started are answered as NOT_STARTED; those in flight go on to their end.
+    """
+    brake = Brake() if brake is None else brake
+    results: list[HostResult[R] | None] = [None] * len(items)
+    waiting: Iterator[tuple[int, T]] = iter(enumerate(items))
+
+    async def worker() -> None:
+        for index, item in waiting:
+            if brake.pulled:
+                results[index] = brake.not_started(name(item))
+                continue
+            results[index] = brake.note(await _one(name(item), work(item)))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(max(1, window), len(items))):
+            group.create_task(worker())
+    return [result for result in results if result is not None]
+
+
+async def _one(host: str, work: Awaitable[R]) -> HostResult[R]:
+    try:
+        return HostResult(host, await work)
+    except CallFailed as failed:
+        return HostResult(host, error=failed.error)

@@ -1,0 +1,162 @@
+"""The synchronous face of the SDK: the same client, driven by a loop in a thread of its own.
+
+It therefore works inside a running loop as well (where it blocks that loop, as its name says).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from hostler import aio
+from hostler.channel import Rpc
+from hostler.fleet import Host
+from hostler.limits import DEFAULT_WINDOW, Tolerance
+from hostler.plans import Change, Planned
+from hostler.results import HostResult
+from hostler.session import DEFAULT_TIMEOUT_S, Retry
+from hostler.session import Session as AsyncSession
+
+T = TypeVar("T")
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The one loop of this process's synchronous clients, started at the first use."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="hostler-sync", daemon=True).start()
+    return loop
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in that loop and wait for it. An interrupt cancels it and is raised on."""
+    future = asyncio.run_coroutine_threadsafe(coroutine, _loop())
+    try:
+        return future.result()
+    except (KeyboardInterrupt, SystemExit):
+        future.cancel()
+        raise
+    except CancelledError:
+        raise InterruptedError("the call was cancelled") from None
+
+
+class Session:
+    """One host's doors, kept open between calls. See `hostler.aio.Session`."""
+
+    def __init__(self, make: Callable[[], AsyncSession]) -> None:
+        async def opened() -> AsyncSession:
+            return make()
+
+        self._session = run(opened())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every channel."""
+        run(self._session.close())
+
+    def call(self, rpc: Rpc, request: Any, *, timeout_s: float | None = None) -> Any:
+        """Call a method. Raises CallFailed."""
+        return run(self._session.call(rpc, request, timeout_s=timeout_s))
+
+    def list_all(self, rpc: Rpc, request: Any, *, timeout_s: float | None = None) -> Any:
+        """Call a List method until its last page. Raises CallFailed."""
+        return run(self._session.list_all(rpc, request, timeout_s=timeout_s))
+
+    def stream(self, rpc: Rpc, request: Any) -> Iterator[Any]:
+        """Call a method that streams responses. Raises CallFailed."""
+        responses = self._session.stream(rpc, request)
+        ended = object()
+        try:
+            while (response := run(_next(responses, ended))) is not ended:
+                yield response
+        finally:
+            run(_close(responses))
+
+
+async def _next(responses: AsyncIterator[Any], ended: object) -> Any:
+    return await anext(responses, ended)
+
+
+async def _close(responses: AsyncIterator[Any]) -> None:
+    close = getattr(responses, "aclose", None)
+    if close is not None:
+        await close()
+
+
+class Client:
+    """A fleet and the identity it is reached with. See `hostler.aio.Client`."""
+
+    def __init__(self, client: aio.Client) -> None:
+        self._client = client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is kept open; here for symmetry with sessions."""
+
+    def select(self, *selectors: str) -> tuple[Host, ...]:
+        """Select hosts by names, globs, label=value or "all". Raises SelectionError."""
+        return self._client.select(*selectors)
+
+    def session(self, host: Host) -> Session:
+        """Open a session with one host, to be closed by the caller."""
+        return Session(lambda: self._client.session(host))
+
+    def call(self, rpc: Rpc, request: Any, *selectors: str) -> list[HostResult[Any]]:
+        """Call a method on the selected hosts; results in host order."""
+        return run(self._client.call(rpc, request, *selectors))
+
+    def list_all(self, rpc: Rpc, request: Any, *selectors: str) -> list[HostResult[Any]]:
+        """Call a List method on the selected hosts, following all pages."""
+        return run(self._client.list_all(rpc, request, *selectors))
+
+    def plan(self, change: Change, hosts: Sequence[Host]) -> Sequence[HostResult[Planned]]:
+        """Ask every host what a change would do there. Changes nothing."""
+        return run(self._client.plan(change, hosts))
+
+    def apply(
+        self,
+        change: Change,
+        hosts: Sequence[Host],
+        plans: Sequence[HostResult[Planned]] | None = None,
+        *,
+        tolerance: Tolerance | None = None,
+    ) -> Sequence[HostResult[Any]]:
+        """Carry out a change: one host first, then the rest; stops at the first failure."""
+        return run(self._client.apply(change, hosts, plans, tolerance=tolerance))
+
+
+def connect(
+    context: str | None = None,
+    *,
+    config: Path | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    window: int = DEFAULT_WINDOW,
+    retry: Retry | None = None,
+) -> Client:
+    """Make a client from the configuration file. Raises ConfigError."""
+    return Client(
+        aio.connect(context, config=config, timeout_s=timeout_s, window=window, retry=retry)
+    )
