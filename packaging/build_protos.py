@@ -6,7 +6,6 @@ Runs as a hatchling build hook and as a command: `python packaging/build_protos.
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,4 +57,4 @@ class BuildProtos(BuildHookInterface):  # type: ignore[type-arg]
 
 
 if __name__ == "__main__":
-    sys.exit(build_protos())
+    build_protos()

@@ -14,6 +14,9 @@ from hostler.config import ConfigError, Context
 from hostler.fleet import Host
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_DETAILS_BYTES = 256 * 1024
+# Tells the daemon how much room an error's details have; without it they fit into 8 KiB.
+METADATA = (("hostler-details-bytes", str(_DETAILS_BYTES)),)
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     # Channels of one process would share connections, and outlive their close, without it.
     ("grpc.use_local_subchannel_pool", 1),
@@ -23,10 +26,11 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.min_reconnect_backoff_ms", 10_000),  # How long an attempt to connect may take.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Servers count more than one ping in five minutes as an attack, unless they are told otherwise.
-    ("grpc.keepalive_time_ms", 310_000),
+    # The daemons take a ping every 20 s; a server that was not told so counts them as an attack.
+    ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.max_metadata_size", 64 * 1024),  # Rich errors travel in a header.
+    # Rich errors travel in a header.
+    ("grpc.max_metadata_size", _DETAILS_BYTES + 16 * 1024),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
 )
 

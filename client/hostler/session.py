@@ -12,7 +12,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from hostler.channel import Connector, Rpc
+from hostler.channel import METADATA, Connector, Rpc
 from hostler.fleet import Host
 from hostler.results import CallFailed, HostError, from_rpc_error
 
@@ -128,7 +128,9 @@ class Session:
     ) -> AsyncIterator[Any]:
         """Call a method that streams responses. Not retried: the caller knows where to go on."""
         try:
-            async for response in self._method(rpc, "unary_stream")(request, timeout=timeout_s):
+            async for response in self._method(rpc, "unary_stream")(
+                request, timeout=timeout_s, metadata=METADATA
+            ):
                 yield response
         except grpc.aio.AioRpcError as error:
             raise CallFailed(self._judge(rpc.domain, error)) from error
@@ -142,7 +144,7 @@ class Session:
             raise CallFailed(self._judge(rpc.domain, error)) from error
 
     async def _once(self, rpc: Rpc, request: Any, timeout_s: float) -> Any:
-        return await self._method(rpc, "unary_unary")(request, timeout=timeout_s)
+        return await self._method(rpc, "unary_unary")(request, timeout=timeout_s, metadata=METADATA)
 
     def _method(self, rpc: Rpc, kind: str) -> Any:
         return getattr(self.channel(rpc.domain), kind)(

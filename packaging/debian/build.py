@@ -1,0 +1,328 @@
+"""Builds the Debian packages: `python packaging/debian/build.py [--out build/deb]`.
+
+Needs an interpreter that has the locked tools of `packaging/requirements/dev.txt`, and `dpkg-deb`.
+Nothing is built when the inputs are those of the last build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = ROOT / "packaging" / "debian"
+UNITS = ROOT / "packaging" / "systemd"
+LOCKS = ROOT / "packaging" / "requirements"
+# The interpreter that will run the code, so that the compiled files are its own.
+PYTHON = "/usr/bin/python3"
+TIMEOUT_S = 900
+# Packages of equal input are equal: one fixed time for every file.
+EPOCH = "1767225600"
+INPUTS = (
+    *("pyproject.toml", "README.md", "protos", "services", "client", "packaging/debian"),
+    *("packaging/systemd", "packaging/build_protos.py"),
+    *("packaging/requirements/client.txt", "packaging/requirements/daemon.txt"),
+)
+NEVER = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+GENERATED = ROOT / "client" / "hostler" / "api"
+# A process of root gets the stubs and the pure code that both sides run, nothing else of ours.
+DAEMON_PARTS = {"__init__.py", "py.typed", "api", "core"}
+
+START_DAEMON = """#!/usr/bin/python3 -IS
+import runpy
+import sys
+
+sys.path.insert(0, "/opt/hostler/{version}/daemon")
+sys.argv[0] = "hostlerd-{domain}"
+runpy.run_module("hostlerd.{domain}", run_name="__main__", alter_sys=True)
+"""
+START_CLIENT = """#!/usr/bin/python3 -IS
+import sys
+
+sys.path.insert(0, "/opt/hostler/{version}/client")
+from hostler.cli.main import main
+
+sys.argv[0] = "hostler"
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What one domain's package ships beside its start script: unit files by name."""
+
+    name: str
+    units: tuple[str, ...]
+
+
+DOMAINS = (
+    Domain(
+        "netns",
+        (
+            *("hostler-netns.socket", "hostler-netns.service"),
+            *("hostler-launcher.socket", "hostler-launcher.service"),
+            "hostler-restore@netns.service.d/domain.conf",
+        ),
+    ),
+    Domain(
+        "firewall",
+        (
+            *("hostler-firewall.socket", "hostler-firewall.service"),
+            "hostler-restore@firewall.service.d/domain.conf",
+        ),
+    ),
+)
+
+
+def project_version() -> str:
+    """The version in pyproject.toml; it names the packages and the code trees."""
+    version: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return version
+
+
+def input_files() -> Iterator[Path]:
+    """Every file that decides what the packages hold, in a fixed order."""
+    for name in INPUTS:
+        top = ROOT / name
+        for path in [top] if top.is_file() else sorted(top.rglob("*")):
+            parts = set(path.relative_to(ROOT).parts)
+            if path.is_file() and not parts & NEVER and not path.is_relative_to(GENERATED):
+                yield path
+
+
+def fingerprint() -> str:
+    """SHA-256 over the inputs and the interpreter's ABI, in hexadecimal."""
+    digest = hashlib.sha256(sysconfig.get_config_var("SOABI").encode())
+    for path in input_files():
+        digest.update(f"\0{path.relative_to(ROOT)}\0{path.stat().st_mode:o}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def run(argv: Iterable[str | Path], cwd: Path | None = None) -> None:
+    """Run one tool quietly; its output is shown only when it fails (CalledProcessError)."""
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "LC_ALL": "C.UTF-8"}
+    command = [str(word) for word in argv]
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    if done.returncode != 0:
+        sys.stderr.write(done.stdout + done.stderr)
+        done.check_returncode()
+
+
+def pip(*words: str | Path) -> None:
+    """Run pip of this interpreter; builds use its own locked tools, never fetched ones."""
+    run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words])
+
+
+def build_wheel(scratch: Path) -> Path:
+    """Build the wheel of the project from a copy of its sources, so that the tree stays as it is.
+
+    The build hook swaps the generated stubs; in the tree itself that would pull them away from
+    under a process that is importing them.
+    """
+    copy = scratch / "source"
+    for path in input_files():
+        target = copy / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", scratch / "wheel", copy)
+    (wheel,) = (scratch / "wheel").glob("*.whl")
+    return wheel
+
+
+def dependencies(lock: str, cache: Path) -> Path:
+    """A folder with the locked dependencies, kept by the hash of the lock.
+
+    systemd-python comes as source and is built here (needs libsystemd-dev and pkg-config).
+    """
+    content = (LOCKS / f"{lock}.txt").read_bytes() + sysconfig.get_config_var("SOABI").encode()
+    kept = cache / f"{lock}-{hashlib.sha256(content).hexdigest()[:16]}"
+    if not kept.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        for old in cache.glob(f"{lock}-*"):
+            shutil.rmtree(old)
+        fresh = cache / f".{lock}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        pip(
+            *("install", "--no-deps", "--no-build-isolation", "--no-compile", "--require-hashes"),
+            *("--target", fresh, "-r", LOCKS / f"{lock}.txt"),
+        )
+        shutil.rmtree(fresh / "bin", ignore_errors=True)
+        fresh.rename(kept)
+    return kept
+
+
+def code_tree(stage: Path, place: str, lock: str, cache: Path, wheel: Path) -> Path:
+    """Fill `stage``place` with the locked dependencies and the wheel; answers that folder."""
+    tree = stage / place.lstrip("/")
+    shutil.copytree(dependencies(lock, cache), tree, symlinks=True)
+    pip("install", "--no-deps", "--no-compile", "--upgrade", "--target", tree, wheel)
+    shutil.rmtree(tree / "bin", ignore_errors=True)
+    # Where the wheel lay while it was built is nobody's business, and differs at every build.
+    for note in ("direct_url.json", "RECORD"):
+        (tree / f"hostler-{project_version()}.dist-info" / note).unlink()
+    return tree
+
+
+def bill_of_materials(tree: Path) -> str:
+    """What lies in `tree`, from its metadata, as CycloneDX 1.5 JSON; equal trees, equal text."""
+    components = []
+    for place in sorted(tree.glob("*.dist-info")):
+        found = PathDistribution(place).metadata
+        name, version = found["Name"], found["Version"]
+        components.append(
+            {
+                "type": "library",
+                "name": name,
+                "version": version,
+                "purl": f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{version}",
+            }
+        )
+    document = {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1}
+    return json.dumps({**document, "components": components}, indent=1) + "\n"
+
+
+def precompile(stage: Path, tree: Path) -> None:
+    """Compile every module of `tree`; unchecked, since nobody edits what a package installed.
+
+    Without it a cold start takes about three times as long.
+    """
+    run(
+        [
+            *(PYTHON, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode"),
+            *("unchecked-hash", "-s", stage, "-p", "/", tree),
+        ]
+    )
+
+
+def put(stage: Path, place: str, content: str, mode: int = 0o644) -> None:
+    """Write one file below `stage`, given by the path it will have on the host."""
+    target = stage / place.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(content)
+    target.chmod(mode)
+
+
+def put_unit(stage: Path, name: str, version: str) -> None:
+    """Install one unit file or drop-in with the version's paths filled in."""
+    text = (UNITS / name).read_text().replace("@VERSION@", version)
+    put(stage, f"/lib/systemd/system/{name}", text)
+
+
+def stage_client(stage: Path, version: str, cache: Path, wheel: Path) -> None:
+    """Stage hostler-client: its code tree and the command."""
+    tree = code_tree(stage, f"/opt/hostler/{version}/client", "client", cache, wheel)
+    shutil.rmtree(tree / "hostlerd")
+    precompile(stage, tree)
+    put(stage, f"/opt/hostler/{version}/client.cdx.json", bill_of_materials(tree))
+    put(stage, "/usr/bin/hostler", START_CLIENT.format(version=version), 0o755)
+
+
+def stage_common(stage: Path, version: str, cache: Path, wheel: Path) -> None:
+    """Stage hostler-common: the daemons' code tree, users, layout, configuration, restore unit."""
+    tree = code_tree(stage, f"/opt/hostler/{version}/daemon", "daemon", cache, wheel)
+    for part in (tree / "hostler").iterdir():
+        if part.name not in DAEMON_PARTS:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+    precompile(stage, tree)
+    put(stage, f"/opt/hostler/{version}/daemon.cdx.json", bill_of_materials(tree))
+    files = HERE / "files"
+    put(stage, "/usr/lib/sysusers.d/hostler.conf", (files / "hostler.sysusers").read_text())
+    put(stage, "/usr/lib/tmpfiles.d/hostler.conf", (files / "hostler.tmpfiles").read_text())
+    put(stage, "/etc/hostler/hostler.toml", (files / "hostler.toml").read_text())
+    put_unit(stage, "hostler-restore@.service", version)
+
+
+def stage_domain(stage: Path, domain: Domain, version: str) -> None:
+    """Stage hostler-<domain>: its start script and units."""
+    start = START_DAEMON.format(version=version, domain=domain.name)
+    put(stage, f"/opt/hostler/{version}/bin/hostlerd-{domain.name}", start, 0o755)
+    for name in domain.units:
+        put_unit(stage, name, version)
+
+
+def pack(stage: Path, package: str, version: str, out: Path) -> Path:
+    """Turn a staged tree into `out`/PACKAGE_VERSION_amd64.deb; answers its path.
+
+    Every folder and file gets plain modes, whatever the umask of the build was.
+    """
+    for path in (stage, *stage.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    size_kib = sum(p.lstat().st_size for p in stage.rglob("*") if p.is_file()) // 1024
+    control = stage / "DEBIAN"
+    control.mkdir(mode=0o755)
+    for source in sorted((HERE / package).iterdir()):
+        text = source.read_text().replace("@VERSION@", version).replace("@SIZE@", str(size_kib))
+        mode = 0o644 if source.name in {"control", "conffiles"} else 0o755
+        put(control, source.name, text, mode)
+    target = out / f"{package}_{version}_amd64.deb"
+    # Fast compression: the packages are installed where they were built far more often than sent.
+    run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z3", "--build", stage, target])
+    return target
+
+
+def build(out: Path) -> list[Path]:
+    """Build all packages into `out`; answers their paths."""
+    version = project_version()
+    cache = out / ".dependencies"
+    with tempfile.TemporaryDirectory(prefix="hostler-deb-") as place:
+        scratch = Path(place)
+        wheel = build_wheel(scratch)
+        stages = {f"hostler-{d.name}": scratch / f"hostler-{d.name}" for d in DOMAINS}
+        for domain in DOMAINS:
+            stage_domain(stages[f"hostler-{domain.name}"], domain, version)
+        for package, stage in (("hostler-client", stage_client), ("hostler-common", stage_common)):
+            stages[package] = scratch / package
+            stage(stages[package], version, cache, wheel)
+        return [pack(stage, package, version, out) for package, stage in stages.items()]
+
+
+def ensure(out: Path) -> bool:
+    """Build unless the packages of these very inputs lie in `out`; answers whether it built.
+
+    One build at a time: a second one waits, and then finds the work done.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    stamp = out / "inputs.sha256"
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        want = fingerprint()
+        if stamp.is_file() and stamp.read_text().strip() == want:
+            return False
+        stamp.unlink(missing_ok=True)
+        for old in out.glob("*.deb"):
+            old.unlink()
+        build(out)
+        stamp.write_text(want + "\n")
+    return True
+
+
+def main() -> None:
+    """Build, and print the packages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "deb")
+    out = parser.parse_args().out.resolve()
+    state = "built" if ensure(out) else "unchanged"
+    for package in sorted(out.glob("*.deb")):
+        print(f"{state}: {package} ({package.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()

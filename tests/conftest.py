@@ -1,0 +1,50 @@
+"""What holds for all tests: in CI a skip is a failure, unless skips.toml permits it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Generator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+SKIPS = Path(__file__).with_name("skips.toml")
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def is_permitted(nodeid: str, listed: list[dict[str, str]]) -> bool:
+    """Whether an entry of skips.toml names the test and says why."""
+    return any(entry["reason"].strip() and fnmatchcase(nodeid, entry["test"]) for entry in listed)
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip that is not listed into a failure; an expected failure is no skip."""
+    if not IN_CI or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    listed = tomllib.loads(SKIPS.read_text()).get("skip", [])
+    if not is_permitted(report.nodeid, listed):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: {why}: not permitted by {SKIPS.name}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Look at each report of a test."""
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Look at each report of a file, which may be skipped as a whole."""
+    report = yield
+    refuse_skip(report)
+    return report
