@@ -14,6 +14,7 @@ from hostlerd.runtime.authz import (
     ForeignTrustDomain,
     NoBundle,
     PermissionDenied,
+    PolicyFaulty,
 )
 from hostlerd.runtime.call import Call, Caller
 
@@ -95,6 +96,15 @@ def test_a_forbid_wins_and_the_denial_names_it():
     assert caught.value.metadata["policies"] == "no-db"
     assert caught.value.metadata["identity"] == who("admin")
     assert "db" not in caught.value.message
+
+
+def test_a_policy_that_cannot_be_evaluated_opens_nothing():
+    """Cedar passes over a forbid whose condition fails; it must not let the call through."""
+    faulty = '@id("f") forbid (principal, action, resource) when { resource.nosuch == "x" };'
+    authz = authorizer(bundle(DEFAULT, faulty))
+    call = Call(METHODS["READ"], Caller(who("admin"), "peer", False), ("web",))
+    with pytest.raises(PolicyFaulty):
+        authz.authorize(call)
 
 
 def test_without_a_bundle_only_host_and_health():

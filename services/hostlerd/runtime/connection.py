@@ -119,6 +119,12 @@ class Connection:
     def joined(self) -> None:
         """Both sides are up, or will never be: from now on losing the sides ends the connection."""
         self._joined = True
+        if self._parting:
+            # Not earlier: uvloop takes the socket object over after connection_made(). A transport
+            # closed in there closes the descriptor, and then so does the object, when the number
+            # may belong to somebody else.
+            self.client.close()
+            self.server.close()
         self._over_if_done()
 
     def expire_after(self, delay_s: float, expired: Callable[[Connection], None]) -> None:
@@ -131,11 +137,9 @@ class Connection:
         if not self._parting:
             self._stop_timer()
 
-    def side_made(self, side: Side) -> None:
-        """Count a side that came up; if the connection is ending already, so does the side."""
+    def side_made(self) -> None:
+        """Count a side that came up."""
         self._open_sides += 1
-        if self._parting:
-            side.close()
 
     def side_lost(self, side: Side) -> None:
         """Let the other side send what is buffered for it, but not for ever."""
@@ -219,7 +223,7 @@ class Side(asyncio.Protocol):
         for chunk in self.other._early:
             self._transport.write(chunk)
         self.other._early.clear()
-        self._connection.side_made(self)
+        self._connection.side_made()
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on."""

@@ -223,7 +223,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> Message:
         if request.change.validate_only:
             planned: Message = await behaviour(request, context)
-            self._recorder.read(call)
+            self._recorder.read(call, "OUTCOME_PLANNED")
             return planned
         call.request_json = redact.to_json(request)
         await self._recorder.intent(call)

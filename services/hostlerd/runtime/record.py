@@ -65,14 +65,16 @@ class Recorder:
             kind = "refusal" if error.code in _REFUSALS else "outcome"
             await self._outcome(call, error, durable=False, kind=kind)
 
-    def read(self, call: Call) -> None:
-        """Record a read that went well; nobody waits for the disk."""
+    def read(self, call: Call, outcome: str = "") -> None:
+        """Record a call that changed nothing and went well; nobody waits for the disk."""
+        told = {"outcome": outcome} if outcome else {}
         self._audit.append(
-            durable=False, kind="outcome", **_who(call), status="OK", **_timing(call)
+            durable=False, kind="outcome", **_who(call), status="OK", **told, **_timing(call)
         )
 
     async def ended(self, call: Call) -> None:
         """Record that a stream came to its end."""
+        call.ended = True
         done = self._audit.append(
             durable=bool(call.intent_seq),
             kind="outcome",
@@ -84,7 +86,10 @@ class Recorder:
             await done
 
     def cancelled(self, call: Call) -> None:
-        """Record that a caller left its stream."""
+        """Record that a caller left its stream before its end."""
+        if call.ended:
+            return
+        call.ended = True
         self._audit.append(
             durable=False, kind="outcome", **_who(call), status="CANCELLED", **_timing(call)
         )

@@ -1,0 +1,1 @@
+"""The firewall domain: the table `inet hostler`, and the sysctls that forwarding needs."""

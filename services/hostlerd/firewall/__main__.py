@@ -1,0 +1,83 @@
+"""The firewall daemon, and what a boot brings back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from hostler.api.firewall.v1 import ruleset_pb2, ruleset_pb2_grpc
+from hostlerd.firewall.errors import NftRejected, ScratchUnavailable
+from hostlerd.firewall.kernel import Kernel
+from hostlerd.firewall.kernel.probe import PROBES
+from hostlerd.firewall.model.ruleset import Ruleset
+from hostlerd.firewall.plan import change, table
+from hostlerd.firewall.service import RulesetService
+from hostlerd.runtime.config import ConfigurationInvalid
+from hostlerd.runtime.log import get_log
+from hostlerd.runtime.server import Domain, Runtime, Service, main
+
+log = get_log("firewall")
+
+
+def build(runtime: Runtime) -> Domain:
+    """Put the domain together. Raises ConfigurationInvalid."""
+    try:
+        kernel = Kernel(runtime.config, runtime.state_dir, runtime.run_dir)
+    except (TypeError, ValueError) as e:
+        raise ConfigurationInvalid(f"firewall.management_networks: {e}") from e
+    service = RulesetService(runtime, kernel, runtime.changes(kernel))
+    descriptor = ruleset_pb2.DESCRIPTOR.services_by_name["RulesetService"]
+    add = ruleset_pb2_grpc.add_RulesetServiceServicer_to_server
+    return Domain(
+        services=(Service(descriptor, add, service),),
+        probes=PROBES,
+        restore=lambda: restore(kernel),
+    )
+
+
+def restore(kernel: Kernel) -> None:
+    """Bring back all that is saved; run again, it puts right what has drifted.
+
+    A ruleset that cannot be read, or that the kernel does not take any more, is left out and told
+    in the log; then the exit status is 1, with the others in force.
+    """
+    state = kernel.observe()
+    for name, why in state.unreadable.items():
+        log.error("ruleset left out", ruleset=name, problem=why)
+    rulesets = _that_load(kernel, state.rulesets)
+    with kernel.applying() as apply:
+        for step in change.restore(rulesets, state).steps:
+            log.info("restore", step=step.describe())
+            apply(step)
+    if state.unreadable or len(rulesets) < len(state.rulesets):
+        sys.exit(1)
+
+
+def _that_load(kernel: Kernel, rulesets: Mapping[str, Ruleset]) -> dict[str, Ruleset]:
+    """Answer all rulesets, or if the kernel does not take them together, those it does."""
+    if _loads(kernel, rulesets):
+        return dict(rulesets)
+    kept: dict[str, Ruleset] = {}
+    for r in table.in_order(rulesets.values()):
+        if _loads(kernel, {**kept, r.name: r}):
+            kept[r.name] = r
+        else:
+            log.error("ruleset left out", ruleset=r.name, problem="the kernel does not take it")
+    return kept
+
+
+def _loads(kernel: Kernel, rulesets: Mapping[str, Ruleset]) -> bool:
+    text = table.compile_table(rulesets.values(), kernel.management)
+    try:
+        if text:
+            kernel.check(text)
+    except ScratchUnavailable as e:
+        log.warning("unchecked", problem=e.message)
+    except NftRejected as e:
+        log.error("table refused", problem=e.message)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main("firewall", build)

@@ -1,0 +1,59 @@
+"""What the firewall domain refuses, and why."""
+
+from __future__ import annotations
+
+from hostlerd.runtime.errors import Code, DomainError
+
+
+class RulesetNotFound(DomainError):
+    """There is no ruleset of that name."""
+
+    code, reason = Code.NOT_FOUND, "RULESET_NOT_FOUND"
+
+
+class PortInUse(DomainError):
+    """A port is already forwarded by another ruleset, to somebody who may need it."""
+
+    code, reason = Code.FAILED_PRECONDITION, "PORT_IN_USE"
+
+
+class PolicyInUse(DomainError):
+    """Another ruleset already sets the policy; two could contradict each other."""
+
+    code, reason = Code.FAILED_PRECONDITION, "POLICY_IN_USE"
+
+
+class TooMany(DomainError):
+    """The host holds as many rulesets or rules as it may."""
+
+    code, reason = Code.RESOURCE_EXHAUSTED, "TOO_MANY"
+
+
+class RulesetUnreadable(DomainError):
+    """A saved ruleset cannot be read. Going on without it would open what it closes."""
+
+    code, reason = Code.FAILED_PRECONDITION, "RULESET_UNREADABLE"
+
+
+class FamilyUnavailable(DomainError):
+    """The host's kernel runs without IPv4 or IPv6, which the ruleset needs."""
+
+    code, reason = Code.FAILED_PRECONDITION, "FAMILY_UNAVAILABLE"
+
+
+class NftRejected(DomainError):
+    """The kernel, by way of nft(8), does not take the table; nothing was changed."""
+
+    code, reason = Code.FAILED_PRECONDITION, "NFT_REJECTED"
+
+
+class ToolFailed(DomainError):
+    """A tool did not run to its end: missing, too slow, or it said too much."""
+
+    code, reason = Code.FAILED_PRECONDITION, "TOOL_FAILED"
+
+
+class ScratchUnavailable(DomainError):
+    """No scratch namespace can be made here; the message says why."""
+
+    code, reason = Code.FAILED_PRECONDITION, "SCRATCH_UNAVAILABLE"

@@ -1,0 +1,120 @@
+"""The edge of the firewall domain to the system."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from hostlerd.firewall.errors import ScratchUnavailable, ToolFailed
+from hostlerd.firewall.kernel import link, nft
+from hostlerd.firewall.kernel.store import Store
+from hostlerd.firewall.kernel.sysctl import Sysctls
+from hostlerd.firewall.model.ruleset import Ruleset
+from hostlerd.firewall.model.state import EVERYWHERE, Applied, State
+from hostlerd.firewall.model.steps import (
+    DeleteTable,
+    ForgetRuleset,
+    ReplaceTable,
+    SaveRuleset,
+    SetSysctl,
+)
+from hostlerd.runtime.log import get_log
+from hostlerd.runtime.steps import Step
+
+log = get_log("firewall.kernel")
+
+
+class Kernel:
+    """Observes and changes the firewall of the network namespace it runs in.
+
+    Of the configuration it reads `management_networks`, a list of the networks that Hostler's own
+    ports stay open to whatever rulesets say; all, if it is not there. Raises ValueError for one
+    that is none.
+    """
+
+    def __init__(self, config: Mapping[str, Any], state_dir: Path, run_dir: Path) -> None:
+        listed = config.get("management_networks")
+        self.management = tuple(ip_network(n) for n in listed) if listed else EVERYWHERE
+        self._store = Store(state_dir, run_dir)
+        self._sysctls = Sysctls(run_dir / "sysctls.json")
+
+    def observe(self) -> State:
+        """Read all that a plan depends on. Raises ToolFailed, OSError."""
+        stored = self._store.load()
+        links = link.names()
+        return State(
+            rulesets=stored.rulesets,
+            unreadable=stored.unreadable,
+            table=nft.read_table(),
+            applied=self._store.applied(),
+            sysctls=self._sysctls.read(links),
+            found=self._sysctls.found(),
+            links=links,
+            ra_links=link.with_advertised_routes(),
+            filtered_bridge_networks=link.filtered_bridge_networks(),
+            foreign=nft.foreign_chains(),
+            management=self.management,
+        )
+
+    def saved(self) -> tuple[dict[str, Ruleset], dict[str, datetime]]:
+        """Answer the rulesets and when each was changed last, without asking the kernel."""
+        stored = self._store.load()
+        return stored.rulesets, stored.update_times
+
+    def table_text(self) -> str:
+        """Answer the table in nft's words; empty if there is none. Raises ToolFailed."""
+        return nft.read_text()
+
+    def foreign_tables(self) -> tuple[str, ...]:
+        """Answer the names of the tables of others. Raises ToolFailed."""
+        return nft.foreign_tables()
+
+    def check(self, text: str) -> None:
+        """Try a table where it harms nobody.
+
+        Raises NftRejected, naming the rule; ScratchUnavailable if there is no such place, after
+        nft itself found nothing wrong; ToolFailed.
+        """
+        try:
+            nft.check(text)
+        except ScratchUnavailable:
+            nft.check_unapplied(text)
+            raise
+
+    @contextmanager
+    def applying(self) -> Iterator[Callable[[Step], None]]:
+        """Open a session of one change; it yields what carries out a step.
+
+        Steps raise NftRejected, ToolFailed, OSError; one that does has changed nothing.
+        """
+        yield self._apply
+
+    def _apply(self, step: Step) -> None:
+        match step:
+            case SetSysctl():
+                self._sysctls.set(step.name, step.value)
+            case ReplaceTable():
+                self._replace(step.text)
+            case DeleteTable():
+                nft.delete()
+                self._store.note_applied(None)
+            case SaveRuleset():
+                self._store.save(step.name, step.saved)
+            case ForgetRuleset():
+                self._store.forget(step.name)
+
+    def _replace(self, text: str) -> None:
+        nft.replace(text)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        try:
+            table = nft.read_table()
+        except ToolFailed as e:
+            # The table stands; not knowing its fingerprint, the next change takes it for drift.
+            log.warning("the table cannot be read back", error=e.message)
+            table = None
+        self._store.note_applied(Applied(table.fingerprint, digest) if table else None)

@@ -1,0 +1,85 @@
+"""What this host's kernel can do for the firewall, each thing tried for real."""
+
+from __future__ import annotations
+
+from hostlerd.firewall.errors import NftRejected, ScratchUnavailable, ToolFailed
+from hostlerd.firewall.kernel import nft
+from hostlerd.runtime.host import Capability
+
+_FILTER = "type filter hook forward priority filter; policy accept;"
+_NAT = "type nat hook postrouting priority srcnat; policy accept;"
+_DNAT = "type nat hook prerouting priority dstnat; policy accept;"
+
+
+def probe_scratch_check() -> Capability:
+    """Whether tables can be tried in user and network namespaces of their own."""
+    try:
+        nft.check(_table(_FILTER))
+    except (ScratchUnavailable, ToolFailed, NftRejected) as e:
+        return Capability("scratch_check", False, e.message)
+    return Capability("scratch_check", True)
+
+
+def probe_nf_tables() -> Capability:
+    """Whether there is a packet filter at all."""
+    return _try("nf_tables", _FILTER, "counter accept")
+
+
+def probe_nat() -> Capability:
+    """Whether sources can be rewritten, for masquerades."""
+    return _try("nat", _NAT, "ip saddr 10.0.0.0/24 masquerade", "ip6 saddr fd00::/64 masquerade")
+
+
+def probe_dnat() -> Capability:
+    """Whether destinations can be rewritten, for forwards."""
+    return _try(
+        "dnat",
+        _DNAT,
+        "fib daddr type local tcp dport 80 dnat ip to 10.0.0.2:80",
+        "fib daddr type local tcp dport 80 dnat ip6 to [fd00::2]:80",
+    )
+
+
+def probe_conntrack() -> Capability:
+    """Whether answers can be told from what is new."""
+    return _try(
+        "conntrack", _FILTER, "ct state established,related accept", "ct status dnat accept"
+    )
+
+
+def probe_reject() -> Capability:
+    """Whether packets can be refused, not only lost."""
+    return _try("reject", _FILTER, "reject", "meta l4proto tcp reject with tcp reset")
+
+
+def probe_fib() -> Capability:
+    """Whether rules can ask the routing table, for hairpin forwards and isolated networks."""
+    return _try("fib", _FILTER, "fib daddr . iif oif exists accept")
+
+
+PROBES = (
+    probe_scratch_check,
+    probe_nf_tables,
+    probe_nat,
+    probe_dnat,
+    probe_conntrack,
+    probe_reject,
+    probe_fib,
+)
+
+
+def _try(name: str, hook: str, *rules: str) -> Capability:
+    text = _table(hook, *rules)
+    try:
+        try:
+            nft.check(text)
+        except ScratchUnavailable:
+            nft.check_unapplied(text)
+    except (NftRejected, ToolFailed) as e:
+        return Capability(name, False, e.message)
+    return Capability(name, True)
+
+
+def _table(*lines: str) -> str:
+    body = "".join(f"\t\t{line}\n" for line in lines)
+    return "table inet hostler {\n\tchain filter_probe {\n" + body + "\t}\n}\n"

@@ -1,0 +1,100 @@
+"""The rulesets that are saved: for every boot in the state folder, else in the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hostlerd.firewall.kernel.file import remove_durably, write_durably
+from hostlerd.firewall.model.document import parse
+from hostlerd.firewall.model.ruleset import Ruleset
+from hostlerd.firewall.model.state import Applied
+from hostlerd.firewall.model.steps import Saved
+from hostlerd.runtime.errors import InvalidRequest
+from hostlerd.runtime.log import get_log
+
+_FILE_MOST_BYTES = 16 << 20
+
+log = get_log("firewall.kernel")
+
+
+@dataclass(slots=True)
+class Stored:
+    """What was found: the rulesets, when each was changed, and what cannot be read, and why."""
+
+    rulesets: dict[str, Ruleset] = field(default_factory=dict)
+    update_times: dict[str, datetime] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+class Store:
+    """Files of rulesets, and of what was applied last."""
+
+    def __init__(self, state_dir: Path, run_dir: Path) -> None:
+        self._folders = {True: state_dir / "rulesets", False: run_dir / "rulesets"}
+        self._applied = run_dir / "applied.json"
+
+    def load(self) -> Stored:
+        """Read all rulesets. One that cannot be read is told apart, never left out silently."""
+        stored = Stored()
+        for path in self._files():
+            try:
+                # A daemon cut off in the middle may have left two of a name: the later counts.
+                changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                if changed >= stored.update_times.get(path.stem, changed):
+                    stored.rulesets[path.stem] = _read(path)
+                    stored.update_times[path.stem] = changed
+            except (OSError, ValueError, InvalidRequest) as e:
+                stored.unreadable[path.stem] = f"{path}: {e}"
+        for name in stored.unreadable:
+            stored.rulesets.pop(name, None)
+        return stored
+
+    def save(self, name: str, saved: Saved) -> None:
+        """Save a ruleset over the one of that name. Raises OSError."""
+        write_durably(self._path(name, saved.persistent), saved.document)
+        remove_durably(self._path(name, not saved.persistent))
+
+    def forget(self, name: str) -> None:
+        """Remove a ruleset if it is there. Raises OSError."""
+        for persistent in self._folders:
+            remove_durably(self._path(name, persistent))
+
+    def applied(self) -> Applied | None:
+        """Answer what was applied last; None if that is not known."""
+        try:
+            told = json.loads(self._applied.read_text())
+            return Applied(told["fingerprint"], told["text_sha256"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def note_applied(self, applied: Applied | None) -> None:
+        """Note what was applied. If it cannot be noted, the next change takes it for drift."""
+        try:
+            if applied is None:
+                remove_durably(self._applied)
+            else:
+                told = {"fingerprint": applied.fingerprint, "text_sha256": applied.text_sha256}
+                write_durably(self._applied, json.dumps(told))
+        except OSError as e:
+            log.warning("what was applied cannot be noted", error=e)
+
+    def _path(self, name: str, persistent: bool) -> Path:
+        return self._folders[persistent] / f"{name}.json"
+
+    def _files(self) -> Iterator[Path]:
+        for folder in self._folders.values():
+            if folder.is_dir():
+                yield from sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _read(path: Path) -> Ruleset:
+    if path.stat().st_size > _FILE_MOST_BYTES:
+        raise ValueError("is larger than any ruleset")
+    ruleset = parse(json.loads(path.read_text()), "ruleset")
+    if path.name != f"{ruleset.name}.json":
+        raise ValueError(f"holds ruleset {ruleset.name}")
+    return ruleset

@@ -1,0 +1,230 @@
+"""The gRPC edge of the firewall: messages to models and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import grpc.aio
+
+from hostler.api.firewall.v1 import ruleset_pb2 as pb
+from hostlerd.firewall.errors import ScratchUnavailable
+from hostlerd.firewall.kernel import Kernel
+from hostlerd.firewall.model.document import parse, to_document
+from hostlerd.firewall.model.fields import name_fault
+from hostlerd.firewall.model.ruleset import Ruleset
+from hostlerd.firewall.model.state import Counter, RuleKey
+from hostlerd.firewall.model.steps import ReplaceTable
+from hostlerd.firewall.plan import change
+from hostlerd.firewall.plan.table import in_order
+from hostlerd.runtime.changes import Changes
+from hostlerd.runtime.errors import InvalidRequest, Violation
+from hostlerd.runtime.server import Runtime
+from hostlerd.runtime.steps import Notice, Plan
+
+_PAGE_MOST = 1000
+# A page ends before it is larger than what gRPC's clients take by default.
+_PAGE_BYTES = 3 << 20
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RulesetService:
+    """Serves hostler.api.firewall.v1.RulesetService."""
+
+    def __init__(self, runtime: Runtime, kernel: Kernel, changes: Changes) -> None:
+        self.runtime = runtime
+        self.kernel = kernel
+        self.changes = changes
+
+    async def GetRuleset(
+        self, request: pb.GetRulesetRequest, context: Context
+    ) -> pb.GetRulesetResponse:
+        """Answer a ruleset as it was applied."""
+        _check_name(request.name)
+        rulesets, times = await self.runtime.blocking(self.kernel.saved)
+        found = change.get(request.name, rulesets)
+        return pb.GetRulesetResponse(ruleset=to_proto(found, times[found.name]))
+
+    async def ListRulesets(
+        self, request: pb.ListRulesetsRequest, context: Context
+    ) -> pb.ListRulesetsResponse:
+        """Answer a page of the rulesets in the order they take effect."""
+        if request.page_size < 0:
+            raise InvalidRequest.of([Violation("page_size", "must not be negative")])
+        after = _from_token(request.page_token)
+        most = min(request.page_size or _PAGE_MOST, _PAGE_MOST)
+        page: pb.ListRulesetsResponse = await self.runtime.blocking(self._page, after, most)
+        return page
+
+    async def ApplyRuleset(
+        self, request: pb.ApplyRulesetRequest, context: Context
+    ) -> pb.ApplyRulesetResponse:
+        """Make the host have this ruleset."""
+
+        def make_plan() -> Plan:
+            want = parse(from_proto(request.ruleset))
+            return self._checked(change.apply(want, self.kernel.observe()))
+
+        done = await self.changes.carry_out(request.change, make_plan)
+        _, times = await self.runtime.blocking(self.kernel.saved)
+        want: Ruleset = done.plan.result
+        return pb.ApplyRulesetResponse(
+            ruleset=to_proto(want, times.get(want.name)), change=done.change
+        )
+
+    async def DeleteRuleset(
+        self, request: pb.DeleteRulesetRequest, context: Context
+    ) -> pb.DeleteRulesetResponse:
+        """Delete a ruleset."""
+        _check_name(request.name)
+
+        def make_plan() -> Plan:
+            return self._checked(change.delete(request.name, self.kernel.observe()))
+
+        done = await self.changes.carry_out(request.change, make_plan)
+        return pb.DeleteRulesetResponse(change=done.change)
+
+    async def GetTable(self, request: pb.GetTableRequest, context: Context) -> pb.GetTableResponse:
+        """Read back what the kernel has."""
+        table: pb.GetTableResponse = await self.runtime.blocking(self._read_table)
+        return table
+
+    def _page(self, after: tuple[int, str], most: int) -> pb.ListRulesetsResponse:
+        rulesets, times = self.kernel.saved()
+        page, size = pb.ListRulesetsResponse(), 0
+        for r in in_order(rulesets.values()):
+            if r.order <= after:
+                continue
+            message = to_proto(r, times[r.name])
+            size += message.ByteSize()
+            if page.rulesets and (len(page.rulesets) == most or size > _PAGE_BYTES):
+                last = page.rulesets[-1]
+                page.next_page_token = f"{last.priority}/{last.name}"
+                break
+            page.rulesets.append(message)
+        return page
+
+    def _read_table(self) -> pb.GetTableResponse:
+        state = self.kernel.observe()
+        return pb.GetTableResponse(
+            nft_text=self.kernel.table_text(),
+            counters=_sums(state.table.counters if state.table else {}),
+            foreign_tables=self.kernel.foreign_tables(),
+            sysctls={n: v for n, v in state.sysctls.items() if change.is_shown(n, state)},
+            drift=change.drift(state),
+        )
+
+    def _checked(self, plan: Plan) -> Plan:
+        """Try the table of a plan in a scratch namespace before anything is done."""
+        text = next((s.text for s in plan.steps if isinstance(s, ReplaceTable)), None)
+        if text is None:
+            return plan
+        try:
+            self.kernel.check(text)
+        except ScratchUnavailable as e:
+            notice = Notice("SCRATCH_UNAVAILABLE", e.message, "inet hostler")
+            return change.with_notice(plan, notice)
+        return plan
+
+
+def from_proto(message: pb.Ruleset) -> dict[str, Any]:
+    """Answer the document of a message; nothing is judged here."""
+    return {
+        "name": message.name,
+        "priority": message.priority,
+        "input_policy": _word(pb.Action, message.input_policy),
+        "forward_policy": _word(pb.Action, message.forward_policy),
+        "rules": [_rule(r) for r in message.rules],
+        "masquerades": [{"source": m.source, "uplink": m.uplink} for m in message.masquerades],
+        "forwards": [_forward(f) for f in message.forwards],
+        "isolated_networks": list(message.isolated_networks),
+        "persistent": message.persistent,
+    }
+
+
+def to_proto(ruleset: Ruleset, update_time: datetime | None = None) -> pb.Ruleset:
+    """Answer the message of a ruleset."""
+    document = to_document(ruleset)
+    for values in (document, *document.get("rules", ()), *document.get("forwards", ())):
+        for field, kind in _KINDS.items():
+            if field in values:
+                values[field] = kind.Value(f"{_PREFIXES[kind]}_{values[field].upper()}")
+    message = pb.Ruleset(**document, etag=change.etag(ruleset))
+    if update_time is not None:
+        message.update_time.FromDatetime(update_time)
+    return message
+
+
+_KINDS = {
+    "input_policy": pb.Action,
+    "forward_policy": pb.Action,
+    "action": pb.Action,
+    "hook": pb.Hook,
+    "protocol": pb.Protocol,
+}
+_PREFIXES = {pb.Action: "ACTION", pb.Hook: "HOOK", pb.Protocol: "PROTOCOL"}
+
+
+def _word(kind: Any, number: int) -> str:
+    """Answer a value of an enumeration as the word of documents; empty for unspecified."""
+    if number == 0:
+        return ""
+    if number not in kind.values():
+        return str(number)
+    name: str = kind.Name(number)
+    return name.partition("_")[2].lower()
+
+
+def _rule(r: pb.Rule) -> dict[str, Any]:
+    return {
+        "id": r.id,
+        "hook": _word(pb.Hook, r.hook),
+        "action": _word(pb.Action, r.action),
+        "protocol": _word(pb.Protocol, r.protocol),
+        "sources": list(r.sources),
+        "destinations": list(r.destinations),
+        "destination_ports": [{"first": p.first, "last": p.last} for p in r.destination_ports],
+        "in_ifname": r.in_ifname,
+        "out_ifname": r.out_ifname,
+        "comment": r.comment,
+    }
+
+
+def _forward(f: pb.Forward) -> dict[str, Any]:
+    return {
+        "protocol": _word(pb.Protocol, f.protocol),
+        "port": f.port,
+        "addresses": list(f.addresses),
+        "target_address": f.target_address,
+        "target_port": f.target_port,
+        "sources": list(f.sources),
+    }
+
+
+def _sums(counters: Mapping[RuleKey, Counter]) -> Iterable[pb.RuleCounter]:
+    """Add up what one name counted in several chains."""
+    by_label = sorted(counters.items(), key=lambda item: item[0].label)
+    for label, same in groupby(by_label, key=lambda item: item[0].label):
+        told = [counter for _, counter in same]
+        yield pb.RuleCounter(
+            rule=label, packets=sum(c.packets for c in told), bytes=sum(c.bytes for c in told)
+        )
+
+
+def _check_name(name: str) -> None:
+    fault = name_fault(name)
+    if fault is not None:
+        raise InvalidRequest.of([Violation("name", fault)])
+
+
+def _from_token(token: str) -> tuple[int, str]:
+    """Answer the place of the last ruleset of the page before. Raises InvalidRequest."""
+    if not token:
+        return -1, ""
+    priority, _, name = token.partition("/")
+    if not (priority.isascii() and priority.isdigit() and len(priority) <= 4) or name_fault(name):
+        raise InvalidRequest.of([Violation("page_token", "is not a token of ListRulesets")])
+    return int(priority), name
