@@ -21,6 +21,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from hostler.api.common.v1 import (
     audit_pb2,
     audit_pb2_grpc,
@@ -389,7 +390,7 @@ def test_audit_records_are_listed_in_pages_and_from_the_end(place):
         tail = stub.ListAuditRecords(audit_pb2.ListAuditRecordsRequest(tail=2))
         assert [r.seq for r in tail.records] == [tail.end.seq - 1, tail.end.seq]
         refused = refusal_of(
-            lambda: stub.ListAuditRecords(audit_pb2.ListAuditRecordsRequest(page_token="x"))
+            lambda: stub.ListAuditRecords(audit_pb2.ListAuditRecordsRequest(page_token="x"))  # noqa: S106 - a page
         )
         assert refused.reason == "INVALID_REQUEST"
 

@@ -7,7 +7,6 @@ thread still changes the kernel.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ class Changes:
 def _words(error: DomainError | OSError) -> str:
     if isinstance(error, DomainError):
         return error.message
-    return os.strerror(error.errno) if error.errno else str(error)
+    return error.strerror or str(error)
 
 
 def _answer(plan: Plan, outcome: change_pb2.Outcome, etag: str) -> change_pb2.Change:

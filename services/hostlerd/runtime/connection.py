@@ -120,9 +120,7 @@ class Connection:
         """Both sides are up, or will never be: from now on losing the sides ends the connection."""
         self._joined = True
         if self._parting:
-            # Not earlier: uvloop takes the socket object over after connection_made(). A transport
-            # closed in there closes the descriptor, and then so does the object, when the number
-            # may belong to somebody else.
+            # Not in connection_made(): the loop still expects a live transport after it.
             self.client.close()
             self.server.close()
         self._over_if_done()

@@ -179,15 +179,16 @@ class Relay:
         """Accept no more and end all connections, each as soon as it carries no call.
 
         At the end of the grace those that still carry one are left: the server's to cancel.
-        A connection is let go when nothing has passed on it for a moment; one that is never
-        quiet, after half of the grace, when the server has spoken last. So an answer on its way
-        is not cut off, and a caller sees UNAVAILABLE only for what has not begun.
+        A connection is let go when nothing has passed on it for a moment, so that an answer on
+        its way is not cut off. For one that is never quiet the moment gets shorter, down to
+        nothing at half of the grace; there an answer can be lost, but seldom, since the server
+        must have spoken last.
         """
         self.stop()
         begun = time.monotonic()
         while self._connections and (spent_s := time.monotonic() - begun) < grace_s:
             for connection in tuple(self._connections):
-                if _may_go(connection, patient=spent_s < grace_s / 2):
+                if _may_go(connection, _QUIET_S * (1 - 2 * spent_s / grace_s)):
                     connection.close()
             await asyncio.sleep(_DRAIN_POLL_S)
 
@@ -276,8 +277,11 @@ class Relay:
             connection.token = self._bind(upstream)
             self._by_name[f"{_GRPC_PEER}{connection.token}"] = connection
             await _reach(upstream, self._targets[connection.peer.listener])
-            await loop.create_connection(lambda: connection.server, sock=upstream)
-            await loop.create_connection(lambda: connection.client, sock=sock)
+            # Not create_connection(): uvloop's takes a socket object over after connection_made(),
+            # and if writing fails in there, it and the object close the same descriptor, the
+            # second time when the number may be another's.
+            await loop.connect_accepted_socket(lambda: connection.server, upstream)
+            await loop.connect_accepted_socket(lambda: connection.client, sock)
         except OSError as error:
             self._fail("connection not joined", error, peer=connection.peer)
             connection.explained = True
@@ -365,12 +369,11 @@ async def _reach(upstream: socket.socket, path: str) -> None:
     raise OSError(errno.EAGAIN, "the server does not take the connection")
 
 
-def _may_go(connection: Connection, *, patient: bool) -> bool:
+def _may_go(connection: Connection, quiet_s: float) -> bool:
     now = time.monotonic()
     if connection.active:
         return False
     if not connection.calls and now - connection.born < _FRESH_S:
         return False
-    if now - connection.touched >= _QUIET_S:
-        return True
-    return connection.answered and not patient
+    untouched_s = now - connection.touched
+    return untouched_s >= _QUIET_S or (connection.answered and untouched_s >= quiet_s)

@@ -1,0 +1,1 @@
+"""Network namespaces, their links, addresses and routes, and the processes run inside them."""

@@ -1,0 +1,87 @@
+"""The edge to the system: reads namespaces and carries out steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from hostlerd.netns.kernel.counter import read_counters
+from hostlerd.netns.kernel.etc import EtcFolders
+from hostlerd.netns.kernel.handles import Handles, inodes
+from hostlerd.netns.kernel.observe import observe
+from hostlerd.netns.kernel.records import Records
+from hostlerd.netns.kernel.session import Session
+from hostlerd.netns.kernel.tasks import Tasks, proc_tasks
+from hostlerd.netns.model.counter import LinkCounters
+from hostlerd.netns.model.seen import State
+from hostlerd.runtime.steps import Step
+
+
+class Kernel:
+    """The namespaces of the host.
+
+    `handles` makes the handles in /run/netns, `tasks` finds processes, `others` carries out steps
+    that are not about namespaces, by their type.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        run_dir: Path,
+        *,
+        handles: Handles,
+        tasks: Tasks = proc_tasks,
+        others: Mapping[type, Callable[[Any], None]] = MappingProxyType({}),
+    ) -> None:
+        self._records = Records(state_dir, run_dir)
+        self._etc = EtcFolders(run_dir)
+        self._handles = handles
+        self._tasks = tasks
+        self._others = others
+
+    def observe(self, names: Collection[str] | None = None) -> State:
+        """Read the state; what is inside is read of the namespaces of `names`, None means all."""
+        return observe(self._records, self._etc, names)
+
+    @contextmanager
+    def applying(self) -> Iterator[Callable[[Step], None]]:
+        """Open the session of one change; it yields the function that carries out a step."""
+        session = Session(self._records, self._etc, self._handles, self._others)
+        try:
+            yield session.apply
+        finally:
+            session.close()
+
+    def processes(self, inode: int) -> Sequence[int]:
+        """List the processes in a network namespace by its inode; none for 0."""
+        return tuple(self._tasks(inode).get(inode, ())) if inode else ()
+
+    def processes_by_inode(self) -> Mapping[int, Sequence[int]]:
+        """List the processes of the host by their network namespace's inode."""
+        return self._tasks(0)
+
+    def host_inode(self) -> int:
+        """Answer the inode of the host's own network namespace."""
+        return Path("/proc/thread-self/ns/net").stat().st_ino
+
+    def counters(self, namespace: str) -> tuple[LinkCounters, ...]:
+        """Read the counters of the links of a namespace, of the host if it is empty."""
+        return read_counters(namespace)
+
+    def sweep(self) -> None:
+        """Drop what is left of namespaces that went with their processes.
+
+        Only while no change is carried out: it would take a namespace in the making for a rest.
+        """
+        there = inodes()
+        for name, record in self._records.all().items():
+            if record.namespace and record.namespace.remove_with_processes and name not in there:
+                self._etc.remove(name)
+                self._records.forget(name)
+
+    def persistent(self) -> Sequence[str]:
+        """Name the namespaces that a boot brings back."""
+        return self._records.persistent()

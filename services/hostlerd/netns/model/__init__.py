@@ -1,0 +1,1 @@
+"""What namespaces, their parts and the steps of a change are. Pure."""

@@ -1,0 +1,1 @@
+"""Pure functions from what is wanted and what is there to the steps between them."""
