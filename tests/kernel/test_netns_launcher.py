@@ -554,3 +554,31 @@ def test_the_store_keeps_secrets_to_root_and_drops_them(name: str) -> None:
     assert store.load_end(name, "p") == {"result": "success"}
     store.forget(name, "p")
     assert (name, "p") not in store.known()
+
+
+def test_what_others_started_in_a_namespace_is_ended(door: Path, name: str) -> None:
+    """One ends by SIGTERM, one ignores it; a process beside the namespace lives on."""
+    tool("ip", "netns", "add", name)
+    inside = ["ip", "netns", "exec", name]
+    deaf = [*inside, sys.executable, "-c", "import signal,time;signal.signal(15,1);time.sleep(60)"]
+    beside = subprocess.Popen(["sleep", "60"])
+    strangers = [subprocess.Popen([*inside, "sleep", "60"]), subprocess.Popen(deaf)]
+    try:
+        wait_until(lambda: len(tool("ip", "netns", "pids", name).split()) == 2)
+        time.sleep(0.3)
+        Launcher(door).evict(name)
+        assert [p.wait(5) for p in strangers] == [-signal.SIGTERM, -signal.SIGKILL]
+        assert tool("ip", "netns", "pids", name) == "" and beside.poll() is None
+        Launcher(door).evict(name)
+    finally:
+        for process in (beside, *strangers):
+            process.kill()
+            process.wait()
+
+
+def test_the_hosts_own_namespace_is_never_emptied(door: Path, name: str) -> None:
+    with Path("/proc/self/ns/net").open() as own:
+        Launcher(door).attach_many([(name, own.fileno())])
+        with pytest.raises(LauncherRefused, match="own network namespace"):
+            Launcher(door).evict(name)
+        Launcher(door).detach(name)

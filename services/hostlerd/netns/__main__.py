@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from hostler.api.netns.v1 import (
     counter_pb2,
@@ -18,7 +17,7 @@ from hostlerd.netns.kernel.handles import LauncherHandles
 from hostlerd.netns.kernel.launcher_client import Launcher
 from hostlerd.netns.kernel.probe import PROBES
 from hostlerd.netns.kernel.process import Processes, probe_launcher
-from hostlerd.netns.kernel.task import LauncherTasks, list_tasks
+from hostlerd.netns.kernel.task import LauncherTasks
 from hostlerd.netns.plan import namespace as plan
 from hostlerd.netns.plan.pool import read_pools
 from hostlerd.netns.plan.process import stop_all
@@ -40,14 +39,10 @@ class Stopping:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
 
-    def steps(self, namespace: str) -> tuple[Step, ...]:
-        """Answer the steps that end all that Hostler started in a namespace, and forget it."""
-        return stop_all(namespace, self._processes.view(namespace))
-
-    def strangers(self, inode: int) -> Sequence[int]:
-        """List the processes in a network namespace that Hostler did not start."""
-        tasks = list_tasks(self._processes.launcher, f"net:[{inode}]", with_argv=False)
-        return [task.pid_outside for task in tasks if not task.process]
+    def steps(self, namespace: str, inode: int) -> tuple[Step, ...]:
+        """Answer the steps that end all that is in a namespace, and forget what Hostler started."""
+        strangers = self._processes.strangers(inode)
+        return stop_all(namespace, self._processes.view(namespace), strangers)
 
 
 def build(runtime: Runtime) -> Domain:

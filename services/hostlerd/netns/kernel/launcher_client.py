@@ -98,6 +98,10 @@ class Launcher:
         request = {"op": "stop", "namespace": namespace, "name": name}
         self._ask(request, answer_s=stop_timeout_s + ANSWER_S)
 
+    def evict(self, namespace: str) -> None:
+        """End every process in a namespace, whoever started it. Raises LauncherRefused."""
+        self._ask({"op": "evict", "namespace": namespace})
+
     def signal(self, namespace: str, name: str, word: str) -> None:
         """Send a signal to a process itself. Raises ProcessNotRunning."""
         self._ask({"op": "signal", "namespace": namespace, "name": name, "signal": word})

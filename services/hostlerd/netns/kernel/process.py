@@ -27,6 +27,7 @@ from hostlerd.netns.model.process import (
     to_record,
 )
 from hostlerd.netns.model.process_steps import (
+    EvictTasks,
     ForgetProcess,
     SaveProcess,
     SignalProcess,
@@ -91,6 +92,7 @@ class Processes:
                 ForgetProcess: lambda step: self.forget(step.namespace, step.name),
                 StartProcess: lambda step: self.start(step.process, step.place),
                 StopProcess: self._stop,
+                EvictTasks: lambda step: self.launcher.evict(step.namespace),
                 SignalProcess: lambda s: self.launcher.signal(s.namespace, s.name, s.signal),
             }
         )

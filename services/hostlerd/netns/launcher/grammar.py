@@ -189,6 +189,7 @@ REQUESTS: Mapping[str, Check] = {
     for op, keys, need in (
         ("attach", {"names": HANDLES}, "names"),
         ("detach", {"names": HANDLES}, "names"),
+        ("evict", {"namespace": text(NAME)}, "namespace"),
         ("start", {"unit": UNIT}, "unit"),
         ("run", {"unit": UNIT}, "unit"),
         ("stop", PAIR, "namespace name"),

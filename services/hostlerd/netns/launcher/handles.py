@@ -63,6 +63,11 @@ def exists(name: str) -> bool:
         os.close(fd)
 
 
+def inode(name: str) -> int:
+    """The number of the namespace behind a handle, as in net:[NUMBER]; 0 if there is none."""
+    return (NETNS / name).stat().st_ino if exists(name) else 0
+
+
 def is_network_namespace(fd: int) -> bool:
     """Ask the kernel, not the name. Source: ioctl_ns(2)."""
     try:

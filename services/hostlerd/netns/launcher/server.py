@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import grammar, handles, processes, runs, tasks
+from . import eviction, grammar, handles, processes, runs, tasks
 from .refused import Refused
 from .waiting import readable
 
@@ -123,6 +123,8 @@ def _do(op: str, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         handles.attach(request["names"], fds)
     elif op == "detach":
         handles.detach(request["names"])
+    elif op == "evict":
+        eviction.evict(request["namespace"])
     elif op == "start":
         return processes.start(request["unit"])
     elif op == "stop":

@@ -86,6 +86,23 @@ class StopProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class EvictTasks:
+    """End the processes in a namespace that Hostler did not start; `pids` are those seen."""
+
+    namespace: str
+    pids: tuple[int, ...]
+
+    def describe(self) -> str:
+        """Say what it does."""
+        told = ", ".join(map(str, self.pids[:10])) + (" …" if len(self.pids) > 10 else "")
+        return f"end what others started in {self.namespace}: {told}"
+
+    def inverse(self) -> Step | None:
+        """What others started, others have to start again."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class SignalProcess:
     """Send a signal to a process."""
 

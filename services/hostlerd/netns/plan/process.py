@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hostlerd.netns.errors import (
     NamespaceNotFound,
     NamespaceNotPersistent,
@@ -21,6 +23,7 @@ from hostlerd.netns.model.process import (
     check_signal,
 )
 from hostlerd.netns.model.process_steps import (
+    EvictTasks,
     ForgetProcess,
     SaveProcess,
     SignalProcess,
@@ -87,10 +90,14 @@ def stop_steps(namespace: str, name: str, have: ProcessView) -> tuple[Step, ...]
     return tuple(steps)
 
 
-def stop_all(namespace: str, have: ProcessView) -> tuple[Step, ...]:
-    """The steps that stop and forget all processes of a namespace, such as before its end."""
+def stop_all(namespace: str, have: ProcessView, strangers: Sequence[int] = ()) -> tuple[Step, ...]:
+    """The steps that stop and forget all processes of a namespace, such as before its end.
+
+    `strangers` are the processes in it that Hostler did not start.
+    """
     names = sorted(k[1] for k in have.desired.keys() | have.statuses.keys() if k[0] == namespace)
-    return tuple(step for name in names for step in stop_steps(namespace, name, have))
+    steps = tuple(step for name in names for step in stop_steps(namespace, name, have))
+    return (*steps, EvictTasks(namespace, tuple(strangers))) if strangers else steps
 
 
 def send_signal(namespace: str, name: str, word: str, have: ProcessView) -> Plan:

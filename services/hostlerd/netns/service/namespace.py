@@ -33,12 +33,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Stopping(Protocol):
     """Ends processes in namespaces."""
 
-    def steps(self, namespace: str) -> tuple[Step, ...]:
-        """Answer the steps that end all that Hostler started in a namespace, and forget it."""
-        ...
+    def steps(self, namespace: str, inode: int) -> tuple[Step, ...]:
+        """Answer the steps that end all that is in a namespace, and forget what Hostler started.
 
-    def strangers(self, inode: int) -> Sequence[int]:
-        """List the processes in a network namespace that Hostler did not start."""
+        `inode` is the namespace's; 0 if there is no more than what is on record.
+        """
         ...
 
 
@@ -104,10 +103,8 @@ class NamespaceService(namespace_pb2_grpc.NamespaceServiceServicer):  # type: ig
             state = self.kernel.observe([name])
             seen = state.namespaces.get(name)
             inode = seen.inode if seen and seen.managed else 0
-            # What Hostler has not started it cannot end, either.
-            find = self.stopping.strangers if request.stop_processes else self.kernel.processes
-            pids = find(inode) if inode else ()
-            return plan.delete(name, state, pids=pids, stop=self.stopping.steps(name))
+            pids = self.kernel.processes(inode) if inode and not request.stop_processes else ()
+            return plan.delete(name, state, pids=pids, stop=self.stopping.steps(name, inode))
 
         done = await self.changes.carry_out(request.change, make_plan)
         return pb.DeleteNamespaceResponse(change=done.change)
