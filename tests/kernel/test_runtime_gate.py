@@ -409,6 +409,16 @@ def test_without_a_bundle_only_the_host_answers(tmp_path):
             assert get_bundle(channel).version > 0
 
 
+def test_without_a_usable_certificate_local_root_is_still_served(tmp_path):
+    with running(tmp_path) as place:
+        (tmp_path / "etc/pki/host.key").write_bytes(b"broken")
+        with place.local() as channel:
+            host = get_host(channel)
+            assert host.caller == "local/root" and not host.HasField("certificate_expire_time")
+            assert get_bundle(channel).version > 0
+        assert "only local callers are served" in place.journal
+
+
 def test_an_idle_daemon_goes_and_its_record_says_so(tmp_path):
     with running(tmp_path, "idle_s = 0.5\n") as place:
         with place.channel("alice") as channel:

@@ -24,8 +24,8 @@ from hostlerd.runtime.tls import (
 )
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime_support"))
-import door
-import pki
+import runtime_door as door
+import runtime_pki as pki
 
 DAY = timedelta(days=1)
 
@@ -226,6 +226,32 @@ async def test_handshakes_that_must_fail(
         counts = here.relay.statistics
         assert counts.silent >= 3
         assert counts.open == 0
+
+
+@door.on_uvloop
+async def test_no_call_fails_while_files_keep_changing(
+    tmp_path: Path, folder: Path, authority: pki.Authority
+) -> None:
+    """Key and certificate change one after the other: in between, and while read, they differ."""
+    roots, admin = authority.certificate, authority.user("admin")
+    pairs = [authority.host() for _ in range(4)]
+    over = False
+
+    def change() -> int:
+        times = 0
+        while not over:
+            pki.install(folder, pairs[times % len(pairs)], roots)
+            times += 1
+        return times
+
+    async with door.opened(tmp_path) as here:
+        changing = asyncio.create_task(asyncio.to_thread(change))
+        try:
+            for _ in range(150):
+                assert (await call(here.tcp, admin, roots))["identity"] == pki.user("admin")
+        finally:
+            over = True
+        assert await changing > 50
 
 
 # Who the caller is.

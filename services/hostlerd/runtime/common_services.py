@@ -58,7 +58,7 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
         probes: Sequence[host.Probe],
         bundles: BundleStore,
         authorizer: Authorizer,
-        certificate: Certificate,
+        certificate: Certificate | None,
         blocking: Blocking,
         caller: Callable[[], str],
     ) -> None:
@@ -77,6 +77,7 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
             self._known = await self._blocking(self._look)
         facts, capabilities = self._known
         bundle = self._authorizer.bundle
+        certificate = self._certificate
         return host_pb2.GetHostResponse(
             host=host_pb2.Host(
                 domain=self._domain,
@@ -93,7 +94,9 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
                 ],
                 bundle_version=bundle.version if bundle else 0,
                 bundle_problem=self._bundles.problem,
-                certificate_expire_time=_timestamp(self._certificate.certificate_expire_time),
+                certificate_expire_time=(
+                    _timestamp(certificate.certificate_expire_time) if certificate else None
+                ),
                 caller=self._caller(),
             )
         )

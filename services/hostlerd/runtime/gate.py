@@ -244,6 +244,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         try:
             with self._connected(context) as connection:
                 call = identify(context, connection, method)
+                self._authorizer.check_identity(call)
                 self._relay.mark_authenticated(connection)
                 if isinstance(request, Message):
                     self._admit(call, request)

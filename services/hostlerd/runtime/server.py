@@ -39,7 +39,7 @@ from hostlerd.runtime.pushing import BundleKernel
 from hostlerd.runtime.record import Recorder
 from hostlerd.runtime.relay import Limits, Relay
 from hostlerd.runtime.sockets import ListenerKind, inherited
-from hostlerd.runtime.tls import ServerIdentity
+from hostlerd.runtime.tls import ServerIdentity, TlsUnusable
 
 _log = log.get_log("runtime.server")
 
@@ -147,13 +147,16 @@ class Daemon:
     def __init__(self, runtime: Runtime, domain: Domain) -> None:
         paths, bounds = runtime.paths, runtime.configuration.bounds
         self._runtime = runtime
-        self._identity = ServerIdentity(paths.pki)
+        self._identity = _identity(paths.pki)
         self._targets = {
             ListenerKind.TCP: str(paths.run / "tls.sock"),
             ListenerKind.LOCAL: str(paths.run / "local.sock"),
         }
         limits = Limits(connections=bounds.connections, per_peer=bounds.connections_per_peer)
-        self._relay = Relay(inherited(), self._targets, limits, log.get_log("runtime.relay"))
+        # Without a certificate there is no TLS to speak; root's own door stays open, and who knocks
+        # by TCP waits with systemd until a later start finds the certificate put right.
+        listeners = [s for s in inherited() if self._identity or s.kind is ListenerKind.LOCAL]
+        self._relay = Relay(listeners, self._targets, limits, log.get_log("runtime.relay"))
         self._audit = AuditLog(paths.logs / "audit.jsonl")
         services = [s.descriptor for s in domain.services] + _common_descriptors()
         methods = access.table(services)
@@ -232,9 +235,9 @@ class Daemon:
         for path in self._targets.values():
             Path(path).unlink(missing_ok=True)
         self._bundles.refresh()
-        self._server.add_secure_port(
-            f"unix:{self._targets[ListenerKind.TCP]}", self._identity.credentials()
-        )
+        if self._identity is not None:
+            tls = self._identity.credentials()
+            self._server.add_secure_port(f"unix:{self._targets[ListenerKind.TCP]}", tls)
         self._server.add_insecure_port(f"unix:{self._targets[ListenerKind.LOCAL]}")
         await self._server.start()
         loop = asyncio.get_running_loop()
@@ -275,6 +278,14 @@ class Daemon:
             await self._server.stop(0)
         self._audit.close()
         _log.info("exit", why=why, domain=self._runtime.domain, pid=os.getpid())
+
+
+def _identity(pki: Path) -> ServerIdentity | None:
+    try:
+        return ServerIdentity(pki)
+    except TlsUnusable as e:
+        _log.error("no TLS: only local callers are served", problem=e)
+        return None
 
 
 def _common_descriptors() -> list[ServiceDescriptor]:

@@ -182,11 +182,11 @@ async def build(
 
 @asynccontextmanager
 async def opened(
-    folder: Path, limits: Limits | None = None, options: list[tuple[str, int]] | None = None
+    folder: Path, limits: Limits | None = None, tcp: Listener | None = None
 ) -> AsyncIterator[Door]:
     """Open both doors of a daemon in this process; `folder/local.sock` is the local one."""
-    listeners = [listen_tcp(), listen_local(folder / "local.sock")]
-    door = await build(listeners, folder, limits or Limits(), options or [])
+    listeners = [tcp or listen_tcp(), listen_local(folder / "local.sock")]
+    door = await build(listeners, folder, limits or Limits(), [])
     try:
         yield door
     finally:
