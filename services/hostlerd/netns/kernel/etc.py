@@ -33,6 +33,12 @@ class EtcFolders:
                 texts[field] = (folder / file).read_text(errors="replace")
         return EtcFiles(**texts)
 
+    def names(self) -> set[str]:
+        """Name the namespaces that have a folder."""
+        with suppress(FileNotFoundError):
+            return {path.name for path in self._root.iterdir()}
+        return set()
+
     def write(self, name: str, files: EtcFiles) -> None:
         """Write the files, mode 0644: the processes that read them have users of their own.
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from systemd import journal
+
 from hostlerd.netns.model.process import unit_name
 from hostlerd.runtime.errors import InvalidRequest, Violation
-from systemd import journal
 
 MAX_TAIL = 10_000
 # What is kept for a caller who is slower than the process; beyond it, lines are dropped.

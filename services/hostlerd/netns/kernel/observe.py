@@ -20,6 +20,7 @@ from hostlerd.netns.model.seen import Host, Link, Seen, State
 
 _SYSCTLS = Path("/proc/sys")
 _NO_RECORD = Record(None, None)
+_LOST = Record(None, None, "its record is gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ def observe(records: Records, etc: EtcFolders, names: Collection[str] | None) ->
     """
     inodes = handles.inodes()
     known = records.all()
+    # Only Hostler makes such a folder: what has one is ours, even if its record has been lost.
+    lost = {name: _LOST for name in etc.names() - known.keys()}
+    known = {**known, **lost}
     every = sorted(inodes.keys() | known.keys())
     looked_at = [n for n in every if inodes.get(n) and (names is None or n in names)]
     inside = _look_inside(looked_at, known)
