@@ -40,13 +40,16 @@ class HostError:
         }
 
     def __str__(self) -> str:
-        """In one line, with its violations."""
+        """In one line, with each of its violations once."""
         text = f"{self.code} {self.reason}".strip() + f": {self.message}"
         for each in self.violations:
             place = each.get("field") or " ".join(
                 filter(None, (each.get("type"), each.get("subject")))
             )
-            text += f"; {place}: {each.get('description', '')}"
+            told = f"{place}: {each.get('description', '')}"
+            # The daemons' messages begin with the first faults in the same words.
+            if told not in self.message:
+                text += f"; {told}"
         return text
 
 

@@ -122,3 +122,9 @@ def test_tolerance(text: str, total: int, allowed: int) -> None:
 def test_tolerance_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="neither a number nor a percentage"):
         Tolerance.parse(text)
+
+
+def test_a_fault_that_the_message_tells_is_not_told_twice() -> None:
+    faults = ({"field": "a", "description": "is bad"}, {"field": "b", "description": "is worse"})
+    error = HostError("INVALID_ARGUMENT", "INVALID_REQUEST", "a: is bad; and 1 more", {}, faults)
+    assert str(error) == "INVALID_ARGUMENT INVALID_REQUEST: a: is bad; and 1 more; b: is worse"

@@ -38,10 +38,12 @@ def observe(records: Records, etc: EtcFolders, names: Collection[str] | None) ->
     Others are there with name, inode and record. Reading all of one namespace takes about 1 ms.
     """
     inodes = handles.inodes()
+    held = etc.names()
     known = records.all()
-    # Only Hostler makes such a folder: what has one is ours, even if its record has been lost.
-    lost = {name: _LOST for name in etc.names() - known.keys()}
-    known = {**known, **lost}
+    # Only Hostler makes such a folder: what has one is ours, even if its record has been lost. A
+    # change that goes on meanwhile makes the record first and removes it last.
+    lost = (held & etc.names()) - known.keys()
+    known = {**known, **dict.fromkeys(lost, _LOST)}
     every = sorted(inodes.keys() | known.keys())
     looked_at = [n for n in every if inodes.get(n) and (names is None or n in names)]
     inside = _look_inside(looked_at, known)
