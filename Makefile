@@ -35,7 +35,7 @@ lint: prepare
 	@packaging/breaking
 
 bench: prepare
-	@$(PYTHON) tests/bench/run.py --only=$(ONLY)
+	@$(PYTHON) tests/bench/run.py $(if $(ONLY),--only=$(ONLY))
 
 deb: prepare
 	@$(PYTHON) packaging/debian/build.py

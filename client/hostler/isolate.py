@@ -56,7 +56,9 @@ class Isolate:
         start = process_pb2.StartProcessRequest(process=wanted.process())
         get_namespace = namespace_pb2.GetNamespaceRequest(name=wanted.name)
         there = await _found(session, GET_NAMESPACE, get_namespace)
-        process, from_host = await _plan_process(session, start, fresh=there is None)
+        # One whose handle was taken away is made again, and cannot be joined before that, either.
+        fresh = there is None or not there.namespace.inode
+        process, from_host = await _plan_process(session, start, fresh=fresh)
         return combine(
             (
                 Part("namespace", namespace, create, there and there.namespace),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import deque
@@ -32,6 +33,7 @@ from hostlerd.runtime.pushing import PushBundle
 from hostlerd.runtime.steps import Plan
 
 _START = time.time()
+_Known = tuple[host.HostFacts, tuple[host.Capability, ...]]
 
 
 class BundleNotFound(DomainError):
@@ -69,13 +71,11 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
         self._certificate = certificate
         self._blocking = blocking
         self._caller = caller
-        self._known: tuple[host.HostFacts, tuple[host.Capability, ...]] | None = None
+        self._looking: asyncio.Future[_Known] | None = None
 
     async def GetHost(self, request: host_pb2.GetHostRequest, context: Any) -> Any:
         """Get the host. Facts and capabilities are looked up once in the life of the daemon."""
-        if self._known is None:
-            self._known = await self._blocking(self._look)
-        facts, capabilities = self._known
+        facts, capabilities = await self._known()
         bundle = self._authorizer.bundle
         certificate = self._certificate
         return host_pb2.GetHostResponse(
@@ -101,7 +101,15 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
             )
         )
 
-    def _look(self) -> tuple[host.HostFacts, tuple[host.Capability, ...]]:
+    async def _known(self) -> _Known:
+        """Answer what is known of the host; all who ask before it is, wait for one look."""
+        looking = self._looking
+        if looking is None or (looking.done() and (looking.cancelled() or looking.exception())):
+            looking = self._looking = asyncio.ensure_future(self._blocking(self._look))
+        # A caller who leaves must not take the answer from the others.
+        return await asyncio.shield(looking)
+
+    def _look(self) -> _Known:
         return host.facts(), host.probe(self._probes)
 
 

@@ -303,13 +303,11 @@ def _common_descriptors() -> list[ServiceDescriptor]:
 
 def _add_third_party(server: grpc.aio.Server, names: Sequence[str]) -> None:
     """Serve health and reflection for these services and the common ones."""
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-    from grpc_health.v1._async import HealthServicer
+    from grpc_health.v1 import health_pb2_grpc
     from grpc_reflection.v1alpha import reflection
 
-    health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    from hostlerd.runtime.health import HealthService
+
     known = [*names, *(d.full_name for d in _common_descriptors())]
-    for name in ["", *known]:
-        health._server_status[name] = health_pb2.HealthCheckResponse.SERVING
+    health_pb2_grpc.add_HealthServicer_to_server(HealthService(known), server)
     reflection.enable_server_reflection(known, server)

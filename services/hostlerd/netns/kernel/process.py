@@ -165,9 +165,13 @@ class Processes:
             raise ProcessNotStarted("; ".join(failures))
 
     def _stop(self, step: StopProcess) -> None:
-        known = step.before or self.desired().get((step.namespace, step.name))
+        recorded = self.desired().get((step.namespace, step.name))
+        known = step.before or recorded
         wait_ms = known.stop_timeout_ms if known else 0
         self.launcher.stop(step.namespace, step.name, wait_ms / 1000)
+        if recorded is None:
+            # A record that cannot be read has no step of its own, and would stay.
+            self.forget(step.namespace, step.name)
 
     def _places(self) -> Mapping[str, Place]:
         records = self._records.all()

@@ -1,0 +1,59 @@
+"""Run the benchmarks, print their table, write build/bench.json.
+
+    build/venv/bin/python tests/bench/run.py [--only=NAME]
+
+Nothing is judged by its time: a missed target is shown, and the status is 0. It is 1 when a
+benchmark could not be run; what the others found is reported all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import daemon
+from report import Row, as_json, as_table
+
+NAMES = ("namespaces", "unary", "activation", "fanout", "memory")
+REPORT = Path(__file__).parents[2] / "build/bench.json"
+
+
+def main() -> int:
+    """Run what the command line names; answers the exit status."""
+    parser = argparse.ArgumentParser(description="Benchmarks beside their peers, in one run.")
+    parser.add_argument("--only", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    only = parser.parse_args().only
+    daemon.require_root()
+    # Like an interrupt: what a benchmark has made is cleaned up on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    rows: list[Row] = []
+    failed = [name for name in NAMES if only in (None, name) and not run(name, rows)]
+    sys.stdout.write(as_table(rows))
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(as_json(rows))
+    if failed:
+        sys.stderr.write(f"could not be run: {', '.join(failed)}\n")
+    return 1 if failed else 0
+
+
+def run(name: str, rows: list[Row]) -> bool:
+    """Add the rows of one benchmark; answers whether it could be run."""
+    start = time.monotonic()
+    sys.stderr.write(f"{name} ... ")
+    sys.stderr.flush()
+    try:
+        rows += importlib.import_module(name).rows()
+    except Exception:  # noqa: BLE001 - one that cannot run must not hide what the others found
+        sys.stderr.write(f"failed\n{traceback.format_exc()}")
+        return False
+    sys.stderr.write(f"{time.monotonic() - start:.0f} s\n")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
