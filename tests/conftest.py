@@ -1,8 +1,13 @@
-"""What holds for all tests: in CI a skip is a failure, unless skips.toml permits it."""
+"""What holds for all tests: in CI a skip is a failure, unless skips.toml permits it.
+
+And signals are what a terminal would give: a job in the background of a shell is born with some of
+them ignored, and would pass that on to every program that a test starts.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import tomllib
 from collections.abc import Generator
 from fnmatch import fnmatchcase
@@ -11,6 +16,9 @@ from pathlib import Path
 import pytest
 
 SKIPS = Path(__file__).with_name("skips.toml")
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
