@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -30,6 +31,7 @@ _ADDRESSES = (
     IPv4Network,
     IPv6Network,
 )
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 class Step(Protocol):
@@ -67,17 +69,26 @@ class Plan:
     etag_after: str = ""
     notices: tuple[Notice, ...] = ()
     result: Any = None
+    _hash: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def hash(self) -> str:
         """SHA-256 over the steps, in hex. Equal steps have equal hashes, on whichever host."""
-        return fingerprint([[type(s).__name__, s] for s in self.steps])
+        if not self._hash:
+            # Steps never change, and a hundred namespaces have so many that it takes 10 ms.
+            value = fingerprint([[type(s).__name__, s] for s in self.steps])
+            object.__setattr__(self, "_hash", value)
+        return self._hash
 
 
 def canonical(value: Any) -> Any:
     """Turn frozen values into what JSON can say, the same way every time."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
+    kind: Any = type(value)
+    if kind in _PLAIN:
+        return value
+    names = _field_names(kind)
+    if names is not None:
+        return {name: canonical(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, (*_ADDRESSES, PurePath)):
@@ -92,7 +103,13 @@ def canonical(value: Any) -> Any:
         return value.hex()
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    raise TypeError(f"no canonical form for {type(value).__name__}")
+    raise TypeError(f"no canonical form for {kind.__name__}")
+
+
+@lru_cache(maxsize=256)
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Name the fields of a dataclass; None for another class."""
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
 
 
 def fingerprint(value: Any) -> str:
