@@ -26,7 +26,7 @@ EXPOSURE = {
     "hostler-restore@netns.service": 4.0,
     # The design promises nothing for it: the Protect…= options that most of the figure counts would
     # give it a mount namespace of its own, and its mounts would be unusable for the host.
-    "hostler-launcher.service": 5.5,
+    "hostler-launcher.service": 4.3,
 }
 # Source: capabilities(7).
 CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, NET_ADMIN, SYS_PTRACE, SYS_ADMIN = (
