@@ -25,6 +25,8 @@ from hostlerd.netns.kernel.syscalls import (
     setns,
     unshare,
 )
+from hostlerd.netns.kernel.tasks import Found, proc_tasks
+from hostlerd.netns.model import steps as s
 from hostlerd.netns.model.asked import (
     AskedDns,
     AskedInterface,
@@ -436,6 +438,27 @@ def test_processes_stand_in_the_way_of_delete(kernel: Kernel) -> None:
         inside.wait()
 
 
+def test_processes_of_many_namespaces_are_found_at_once(kernel: Kernel, tmp_path: Path) -> None:
+    two(kernel)
+    inodes = {name: seen.inode for name, seen in kernel.observe().namespaces.items()}
+    inside = subprocess.Popen(["ip", "netns", "exec", "two", "sleep", "60"])
+
+    def cut(inode: int) -> Found:
+        return proc_tasks(inode) if inode else Found({}, truncated=True)
+
+    among_more = Kernel(tmp_path / "state", tmp_path / "run", handles=DirectHandles(), tasks=cut)
+    try:
+        while not kernel.processes(inodes["two"]):
+            pass
+        for one in (kernel, among_more):
+            processes = one.processes_of_many()
+            found = [processes(inode) for inode in (inodes["one"], inodes["two"], 0)]
+            assert found == [(), (inside.pid,), ()]
+    finally:
+        inside.kill()
+        inside.wait()
+
+
 def test_restore_brings_back_what_is_persistent(kernel: Kernel, tmp_path: Path) -> None:
     create(kernel, web(persistent=True))
     made = kernel.observe().namespaces["web"].create_time
@@ -500,6 +523,78 @@ def test_many_at_once(kernel: Kernel) -> None:
     carry_out(kernel, plan.apply([], kernel.observe(), POOLS, delete_unlisted=True))
     assert names() == set()
     assert links() == {"lo"} | {n for n in links() if not str(n).startswith("v-")}
+
+
+def links_with(*keys: str) -> dict[object, tuple[object, ...]]:
+    return {x["ifname"]: tuple(x.get(key) for key in keys) for x in ip("-details", "link")}
+
+
+def two(kernel: Kernel) -> None:
+    interface = AskedInterface(link=AskedLink("veth"), ipv4_pool="default", default_route=True)
+    asked = [AskedNamespace(name, (interface,)) for name in ("one", "two")]
+    carry_out(kernel, plan.apply(asked, kernel.observe(), POOLS))
+
+
+def test_links_that_go_together_take_no_other_with_them(kernel: Kernel) -> None:
+    ip("link", "add", "up0", "group", "7", "type", "veth", "peer", "name", "up1")
+    two(kernel)
+    ip("link", "set", "v-one", "group", "7")
+    with kernel.applying() as apply:
+        apply(s.RemoveHostLinks(("v-one", "v-none", "v-two")))
+        apply(s.RemoveHostLinks(("v-one",)))
+    # They are gone when it returns, and so are their other ends.
+    left = links_with("group")
+    assert "v-one" not in left
+    assert "v-two" not in left
+    assert (left["up0"], left["up1"]) == (("7",), ("default",))
+    assert [x["ifname"] for x in ip("-n", "one", "link")] == ["lo"]
+
+
+def test_links_that_cannot_go_together_all_stay(kernel: Kernel) -> None:
+    two(kernel)
+    ip("link", "set", "v-one", "group", "7")
+    with kernel.applying() as apply, pytest.raises(OSError):
+        # The kernel removes no loopback.
+        apply(s.RemoveHostLinks(("v-one", "lo", "v-two")))
+    left = links_with("group")
+    assert (left["v-one"], left["v-two"], left["lo"]) == (("7",), ("default",), ("default",))
+    assert pings("one", "10.213.0.1")
+
+
+def test_a_taken_back_end_of_several_brings_all_back(kernel: Kernel) -> None:
+    two(kernel)
+    change = plan.apply([], kernel.observe(), POOLS, delete_unlisted=True)
+    with kernel.applying() as apply:
+        for step in change.steps:
+            apply(step)
+        assert names() == set()
+        for step in reversed(change.steps):
+            if back := step.inverse():
+                apply(back)
+    assert names() == {"one", "two"}
+    assert pings("one", "10.213.0.1")
+    assert pings("two", "10.213.0.5")
+    state = kernel.observe()
+    assert all(drift(seen, state.host) == () for seen in state.namespaces.values())
+
+
+def test_failed_work_inside_leaves_no_thread_in_the_namespace(kernel: Kernel) -> None:
+    create(kernel, web())
+    inode = kernel.observe().namespaces["web"].inode
+    with kernel.applying() as apply:
+        with pytest.raises(FileNotFoundError):
+            apply(s.SetSysctl("web", "net/ipv4/no_such_thing", "1", "0"))
+        tasks = Path("/proc/self/task").iterdir()
+        assert inode not in {(task / "ns/net").stat().st_ino for task in tasks}
+        apply(s.SetSysctl("web", "net/ipv4/ip_unprivileged_port_start", "99", "1024"))
+    assert in_there("web", "net.ipv4.ip_unprivileged_port_start") == "99"
+    assert in_there("", "net.ipv4.ip_unprivileged_port_start") == "1024"
+
+
+def in_there(namespace: str, key: str) -> str:
+    where = ["ip", "netns", "exec", namespace] if namespace else []
+    argv = [*where, "sysctl", "-n", key]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=10).stdout.strip()
 
 
 AS_DAEMON = """

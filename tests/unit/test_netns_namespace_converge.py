@@ -175,6 +175,10 @@ class Model:
                     self._flush(where, other.name)
         self._flush(step.where, step.ifname)
 
+    def do_RemoveHostLinks(self, step: s.RemoveHostLinks) -> None:
+        for ifname in step.ifnames:
+            self.do_RemoveLink(s.RemoveLink("", ifname))
+
     def _flush(self, where: str, ifname: str, version: int = 0) -> None:
         if where:
             space = self.inside[where]
@@ -485,8 +489,31 @@ def test_steps_say_what_they_do() -> None:
         (s.Remake("eth0", ()), "make eth0 again"),
         (s.CreateMacvlan("w", "eth0", "up0", MacvlanMode.VEPA, 1500), "mode vepa"),
         (s.RemoveLink("", "v-web"), "remove v-web"),
+        (s.RemoveHostLinks(("v-a", "v-b")), "remove v-a, v-b"),
         (s.RemoveNetns("web"), "remove the network namespace web"),
     ],
 )
 def test_descriptions(step: Step, words: str) -> None:
     assert words in step.describe()
+
+
+def test_many_lose_their_links_at_once_and_get_them_back_in_reverse() -> None:
+    model = fresh()
+    veth = AskedInterface(link=AskedLink("veth", host_addresses=("10.1.0.1/24",)))
+    # On the other one's link of the host: it goes before it, and comes back after it.
+    above = AskedInterface(link=AskedLink("macvlan", parent="v-b"))
+    other = AskedInterface(link=AskedLink("veth", host_addresses=("10.2.0.1/24",)))
+    asked = [AskedNamespace("b", (veth,)), AskedNamespace("c", (other,))]
+    run(model, plan.apply(asked, model.state(), POOLS).steps)
+    run(model, plan.create(AskedNamespace("a", (above,)), model.state(), POOLS).steps)
+    model.end_session()
+    before = model.picture()
+    steps = plan.apply([], model.state(), POOLS, delete_unlisted=True).steps
+    assert steps[0] == s.RemoveLink("a", "eth0", steps[0].remake)  # type: ignore[attr-defined]
+    assert isinstance(steps[1], s.RemoveHostLinks)
+    assert steps[1].ifnames == ("v-b", "v-c")
+    assert not any(isinstance(step, s.RemoveLink) for step in steps[1:])
+    run(model, steps)
+    assert set(model.host) == set(fresh().host)
+    run(model, tuple(back for step in reversed(steps) if (back := step.inverse())))
+    assert model.picture() == before

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -145,3 +145,14 @@ async def test_changes_wait_for_each_other():
         )
     )
     assert shelf.items == ["a"]
+
+
+def test_the_hash_is_of_the_steps_alone_and_follows_them():
+    one, same = Plan((Add("a"), Remove("b")), etag="x"), Plan((Add("a"), Remove("b")), etag="x")
+    assert one.hash == one.hash == fingerprint([["Add", Add("a")], ["Remove", Remove("b")]])
+    # That one of them has been asked for its hash makes no difference.
+    assert one == same
+    assert hash(one) == hash(same)
+    assert repr(one) == repr(same)
+    other = replace(one, steps=(Add("a"),))
+    assert other.hash == Plan((Add("a"),)).hash != one.hash

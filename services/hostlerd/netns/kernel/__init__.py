@@ -57,11 +57,19 @@ class Kernel:
 
     def processes(self, inode: int) -> Sequence[int]:
         """List the processes in a network namespace by its inode; none for 0."""
-        return tuple(self._tasks(inode).get(inode, ())) if inode else ()
+        return tuple(self._tasks(inode).by_inode.get(inode, ())) if inode else ()
 
     def processes_by_inode(self) -> Mapping[int, Sequence[int]]:
         """List the processes of the host by their network namespace's inode."""
-        return self._tasks(0)
+        return self._tasks(0).by_inode
+
+    def processes_of_many(self) -> Callable[[int], Sequence[int]]:
+        """Look at all processes at once; what is answered is `processes`, as of this moment."""
+        found = self._tasks(0)
+        if found.truncated:
+            # Those left out may be in the very namespace that is asked for.
+            return self.processes
+        return lambda inode: tuple(found.by_inode.get(inode, ())) if inode else ()
 
     def host_inode(self) -> int:
         """Answer the inode of the host's own network namespace."""

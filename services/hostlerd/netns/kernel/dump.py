@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-import struct
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
+from hostlerd.netns.kernel.messages import (
+    ADDRESS,
+    IFA_ADDRESS,
+    IFA_FLAGS,
+    IFA_LOCAL,
+    IFF_UP,
+    IFLA_IFNAME,
+    IFLA_INFO_DATA,
+    IFLA_INFO_KIND,
+    IFLA_LINK,
+    IFLA_LINKINFO,
+    IFLA_MACVLAN_MODE,
+    IFLA_MASTER,
+    IFLA_MTU,
+    LINK,
+    ROUTE,
+    RT_TABLE_MAIN,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_OIF,
+    RTA_PRIORITY,
+    RTN_UNICAST,
+    RTPROT_HOSTLER,
+    every_link,
+)
 from hostlerd.netns.kernel.rtnetlink import (
     RTM_GETADDR,
     RTM_GETLINK,
@@ -27,27 +51,16 @@ from hostlerd.netns.model.namespace import (
 from hostlerd.netns.model.parse import IPV6_DEFAULT_METRIC
 from hostlerd.netns.model.seen import Link
 
-RTPROT_HOSTLER = 72
-"""Marks our routes, so that we never take a route for ours that a process inside has set."""
-
 _RTPROT_KERNEL, _RTPROT_RA, _RTPROT_REDIRECT = 2, 9, 1
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_LINKINFO, _IFLA_EXT_MASK, _IFLA_CARRIER = 18, 29, 33
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_MACVLAN_MODE = 1, 2, 1
-_RTEXT_FILTER_SKIP_STATS = 8
+_IFLA_ADDRESS, _IFLA_CARRIER = 1, 33
 _ARPHRD_LOOPBACK = 772
-_IFF_UP = 1
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
+_IFA_PROTO = 11
 _IFA_F_PERMANENT = 0x80
 _IFAPROT_KERNEL = {1, 2, 3}
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
-_RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
-_RTN_UNICAST = 1
+_RTA_TABLE = 15
+_RT_TABLE_LOCAL = 255
 _RTN_OWN = {2, 3, 4, 5}
 _RTM_F_CLONED = 0x200
-_LINK = struct.Struct("=BxHiII")
-_ADDRESS = struct.Struct("=BBBBI")
-_ROUTE = struct.Struct("=BBBBBBBBI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,7 @@ def read_links(sock: RouteSocket, *, settled: bool = True) -> tuple[Link, ...]:
     With `settled`, addresses that a router or DHCP client set for a time are left out; link-local
     ones of IPv6 always are, since the kernel makes them.
     """
-    found = [_link(m) for m in sock.dump(RTM_GETLINK, _links_request())]
+    found = [_link(m) for m in sock.dump(RTM_GETLINK, every_link())]
     names = {link.index: link.name for link, _ in found}
     addresses = _addresses(sock, settled)
     return tuple(
@@ -88,8 +101,8 @@ def read_routes(sock: RouteSocket, names: dict[int, str], *, ours: bool) -> tupl
     return tuple(
         Route(raw.destination, raw.gateway, names.get(raw.oif, ""), raw.metric)
         for raw in _routes(sock)
-        if raw.table == _RT_TABLE_MAIN
-        and raw.kind == _RTN_UNICAST
+        if raw.table == RT_TABLE_MAIN
+        and raw.kind == RTN_UNICAST
         and raw.protocol not in (_RTPROT_KERNEL, _RTPROT_RA, _RTPROT_REDIRECT)
         and (raw.protocol == RTPROT_HOSTLER or not ours)
     )
@@ -108,32 +121,26 @@ def read_networks(sock: RouteSocket, names: dict[int, str]) -> tuple[tuple[Netwo
     )
 
 
-def _links_request() -> bytes:
-    return _LINK.pack(0, 0, 0, 0, 0) + struct.pack(
-        "=HHI", 8, _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS
-    )
-
-
 def _link(message: bytes) -> tuple[Link, int]:
     view = memoryview(message)
-    _, hardware, index, flags, _ = _LINK.unpack_from(view)
+    _, hardware, index, flags, _ = LINK.unpack_from(view)
     link = Link("", "loopback" if hardware == _ARPHRD_LOOPBACK else "", index)
     master = 0
-    values: dict[str, object] = {"up": bool(flags & _IFF_UP)}
-    for kind, value in attributes(view[_LINK.size :]):
-        if kind == _IFLA_IFNAME:
+    values: dict[str, object] = {"up": bool(flags & IFF_UP)}
+    for kind, value in attributes(view[LINK.size :]):
+        if kind == IFLA_IFNAME:
             values["name"] = text(value)
-        elif kind == _IFLA_MTU:
+        elif kind == IFLA_MTU:
             values["mtu_bytes"] = number(value)
         elif kind == _IFLA_ADDRESS:
             values["mac_address"] = bytes(value).hex(":")
         elif kind == _IFLA_CARRIER:
             values["carrier"] = bool(number(value))
-        elif kind == _IFLA_LINK:
+        elif kind == IFLA_LINK:
             values["parent_index"] = number(value)
-        elif kind == _IFLA_MASTER:
+        elif kind == IFLA_MASTER:
             master = number(value)
-        elif kind == _IFLA_LINKINFO:
+        elif kind == IFLA_LINKINFO:
             values |= _link_info(value)
     return replace(link, **values), master  # type: ignore[arg-type]
 
@@ -141,10 +148,10 @@ def _link(message: bytes) -> tuple[Link, int]:
 def _link_info(nest: memoryview) -> dict[str, object]:
     info: dict[str, object] = {}
     for kind, value in attributes(nest):
-        if kind == _IFLA_INFO_KIND:
+        if kind == IFLA_INFO_KIND:
             info["kind"] = text(value)
-        elif kind == _IFLA_INFO_DATA and info.get("kind") == "macvlan":
-            modes = [number(v) for k, v in attributes(value) if k == _IFLA_MACVLAN_MODE]
+        elif kind == IFLA_INFO_DATA and info.get("kind") == "macvlan":
+            modes = [number(v) for k, v in attributes(value) if k == IFLA_MACVLAN_MODE]
             known = {mode.value: mode for mode in MacvlanMode}
             info["mode"] = known.get(modes[0]) if modes else None
     return info
@@ -152,14 +159,14 @@ def _link_info(nest: memoryview) -> dict[str, object]:
 
 def _addresses(sock: RouteSocket, settled: bool) -> dict[int, list[Address]]:
     found: dict[int, list[Address]] = defaultdict(list)
-    for message in sock.dump(RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
+    for message in sock.dump(RTM_GETADDR, ADDRESS.pack(0, 0, 0, 0, 0)):
         view = memoryview(message)
-        _, prefixlen, flags, _, index = _ADDRESS.unpack_from(view)
-        attrs = dict(attributes(view[_ADDRESS.size :]))
-        value = attrs.get(_IFA_LOCAL, attrs.get(_IFA_ADDRESS))
+        _, prefixlen, flags, _, index = ADDRESS.unpack_from(view)
+        attrs = dict(attributes(view[ADDRESS.size :]))
+        value = attrs.get(IFA_LOCAL, attrs.get(IFA_ADDRESS))
         if value is None or len(value) not in (4, 16):
             continue
-        flags = number(attrs[_IFA_FLAGS]) if _IFA_FLAGS in attrs else flags
+        flags = number(attrs[IFA_FLAGS]) if IFA_FLAGS in attrs else flags
         made_by = number(attrs[_IFA_PROTO]) if _IFA_PROTO in attrs else 0
         if settled and (not flags & _IFA_F_PERMANENT or made_by in _IFAPROT_KERNEL):
             continue
@@ -175,20 +182,20 @@ def _addresses(sock: RouteSocket, settled: bool) -> dict[int, list[Address]]:
 
 def _routes(sock: RouteSocket) -> list[_RawRoute]:
     routes = []
-    for message in sock.dump(RTM_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
+    for message in sock.dump(RTM_GETROUTE, ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
         view = memoryview(message)
-        family, prefixlen, _, _, table, protocol, _, kind, flags = _ROUTE.unpack_from(view)
+        family, prefixlen, _, _, table, protocol, _, kind, flags = ROUTE.unpack_from(view)
         # The local table is most of what is listed, and none of what is asked for.
         if table == _RT_TABLE_LOCAL or flags & _RTM_F_CLONED or family not in (2, 10):
             continue
-        attrs = dict(attributes(view[_ROUTE.size :]))
+        attrs = dict(attributes(view[ROUTE.size :]))
         version = 4 if family == 2 else 6
-        metric = number(attrs[_RTA_PRIORITY]) if _RTA_PRIORITY in attrs else 0
+        metric = number(attrs[RTA_PRIORITY]) if RTA_PRIORITY in attrs else 0
         routes.append(
             _RawRoute(
-                _network(version, attrs.get(_RTA_DST), prefixlen),
-                _ip(attrs.get(_RTA_GATEWAY)),
-                number(attrs[_RTA_OIF]) if _RTA_OIF in attrs else 0,
+                _network(version, attrs.get(RTA_DST), prefixlen),
+                _ip(attrs.get(RTA_GATEWAY)),
+                number(attrs[RTA_OIF]) if RTA_OIF in attrs else 0,
                 0 if version == 6 and metric == IPV6_DEFAULT_METRIC else metric,
                 number(attrs[_RTA_TABLE]) if _RTA_TABLE in attrs else table,
                 protocol,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from ipaddress import IPv6Interface
 
+from hostlerd.netns.kernel import messages
 from hostlerd.netns.kernel.rtnetlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RouteSocket,
-    encode,
 )
 from hostlerd.netns.kernel.syscalls import CLONE_NEWNET, in_thread, unshare
+from hostlerd.netns.model.namespace import MacvlanMode
 from hostlerd.runtime.host import Capability
 
-_AF_INET6 = 10
 _LO_INDEX = 1
 _NEW = NLM_F_CREATE | NLM_F_EXCL
 
@@ -37,22 +37,21 @@ def probe_macvlan() -> Capability:
 
     def make(sock: RouteSocket) -> None:
         _link(sock, "probe0", _veth("probe1"))
-        _link(sock, "probe2", [("IFLA_INFO_KIND", "macvlan")], [("IFLA_LINK", _LO_INDEX + 1)])
+        _link(sock, "probe2", messages.macvlan(_LO_INDEX + 1, MacvlanMode.BRIDGE))
 
     return _try("macvlan", make)
 
 
 def probe_bridge() -> Capability:
     """Make a bridge."""
-    return _try("bridge", lambda sock: _link(sock, "probe0", [("IFLA_INFO_KIND", "bridge")]))
+    return _try("bridge", lambda sock: _link(sock, "probe0", messages.link_info("bridge")))
 
 
 def probe_ipv6() -> Capability:
     """Add an IPv6 address."""
 
     def make(sock: RouteSocket) -> None:
-        fields = {"family": _AF_INET6, "prefixlen": 128, "index": _LO_INDEX}
-        body = encode(RTM_NEWADDR, fields, [("IFA_LOCAL", "fd00::1"), ("IFA_ADDRESS", "fd00::1")])
+        body = messages.address(IPv6Interface("fd00::1/128"), _LO_INDEX)
         sock.change(RTM_NEWADDR, _NEW, body)
 
     return _try("ipv6", make)
@@ -82,16 +81,9 @@ def _try(name: str, make: Callable[[RouteSocket], None]) -> Capability:
     return Capability(name, True)
 
 
-def _veth(peer: str) -> list[tuple[str, Any]]:
-    data = {"attrs": [("VETH_INFO_PEER", {"attrs": [("IFLA_IFNAME", peer)]})]}
-    return [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]
+def _veth(peer: str) -> bytes:
+    return messages.veth(messages.named_link(peer))
 
 
-def _link(
-    sock: RouteSocket,
-    ifname: str,
-    info: list[tuple[str, Any]],
-    more: Sequence[tuple[str, Any]] = (),
-) -> None:
-    attrs = [("IFLA_IFNAME", ifname), *more, ("IFLA_LINKINFO", {"attrs": info})]
-    sock.change(RTM_NEWLINK, _NEW, encode(RTM_NEWLINK, {}, attrs))
+def _link(sock: RouteSocket, ifname: str, kind: bytes) -> None:
+    sock.change(RTM_NEWLINK, _NEW, messages.named_link(ifname, kind))

@@ -1,8 +1,8 @@
 """System calls on namespaces and mounts, and threads that may enter namespaces.
 
 The kernel keeps namespaces per thread: whatever enters one runs in a thread of its own, which ends
-with it, so that no thread of the daemon is ever left in a place it does not know of. Sources:
-unshare(2), setns(2), mount(2), umount2(2).
+with it or (see `worker`) goes back, so that no thread of the daemon is ever left in a place it does
+not know of. Sources: unshare(2), setns(2), mount(2), umount2(2).
 """
 
 from __future__ import annotations

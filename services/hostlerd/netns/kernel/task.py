@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hostlerd.netns.errors import NamespaceNotFound, TooManyTasks
 from hostlerd.netns.kernel import handles
 from hostlerd.netns.kernel.launcher_client import Launcher
+from hostlerd.netns.kernel.tasks import Found
 from hostlerd.netns.model.task import Task
 
 _UNIT = re.compile(r"/hostler-run-([a-z][a-z0-9-]{0,31})\.([a-z][a-z0-9-]{0,31})\.service(/|$)")
@@ -80,9 +81,10 @@ class LauncherTasks:
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
 
-    def __call__(self, inode: int) -> Mapping[int, Sequence[int]]:
+    def __call__(self, inode: int) -> Found:
         """Answer the PIDs by the inode of their network namespace; of one, or of all for 0."""
         found: dict[int, list[int]] = defaultdict(list)
-        for task in self._launcher.tasks(net=inode)[0]:
+        tasks, truncated = self._launcher.tasks(net=inode)
+        for task in tasks:
             found[task["namespaces"]["net"]].append(task["pid"])
-        return found
+        return Found(found, truncated)

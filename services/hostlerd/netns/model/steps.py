@@ -254,6 +254,26 @@ class RemoveLink:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveHostLinks:
+    """Remove links of the host at once, with the other end of each veth: all of them or none.
+
+    Each alone keeps the kernel waiting for tens of milliseconds. `remake` holds the steps that make
+    them again.
+    """
+
+    ifnames: tuple[str, ...]
+    remake: tuple[Step, ...] = ()
+
+    def describe(self) -> str:
+        """Say what it does."""
+        return "remove " + ", ".join(self.ifnames)
+
+    def inverse(self) -> Step | None:
+        """Make them again."""
+        return Remake(", ".join(self.ifnames), self.remake) if self.remake else None
+
+
+@dataclass(frozen=True, slots=True)
 class JoinBridge:
     """Put a link of the host into a bridge, or with an empty `bridge` out of any."""
 

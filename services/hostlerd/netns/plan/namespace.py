@@ -20,6 +20,7 @@ from hostlerd.netns.model.steps import (
     ForgetSpec,
     PublishNetns,
     RemoveDns,
+    RemoveHostLinks,
     RemoveLink,
     RemoveNetns,
     SetSysctl,
@@ -40,8 +41,8 @@ from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import Notice, Plan, Step, fingerprint
 
 MAX_NAMESPACES = 1000
-PUBLISH_AT_ONCE = 100
-"""How many namespaces are held open before they get their handles: bounds file descriptors."""
+AT_ONCE = 100
+"""How many namespaces are made, or removed, together: bounds the file descriptors held open."""
 
 Processes = Callable[[str], Sequence[int]]
 
@@ -256,8 +257,9 @@ def _plan(
 ) -> Plan:
     steps: list[Step] = []
     before, after = [], []
+    for start in range(0, len(unwanted), AT_ONCE):
+        steps += _removals(unwanted[start : start + AT_ONCE], state)
     for seen in unwanted:
-        steps += _removal(seen, state)
         before.append((seen.name, etag_of(seen.record, drift(seen, state.host))))
         after.append((seen.name, ""))
     fresh: list[str] = []
@@ -267,7 +269,7 @@ def _plan(
         steps += own
         if not (known and known.inode):
             fresh.append(want.name)
-        if len(fresh) == PUBLISH_AT_ONCE:
+        if len(fresh) == AT_ONCE:
             steps += publish(fresh)
             fresh = []
         was = drift(known, state.host) if known else ()
@@ -288,6 +290,25 @@ def _joint(etags: Sequence[tuple[str, str]]) -> str:
     if len(etags) == 1:
         return etags[0][1]
     return fingerprint([list(e) for e in sorted(etags)])
+
+
+def _removals(unwanted: Sequence[Seen], state: State) -> list[Step]:
+    """Answer the steps that remove namespaces, several links of the host by one step.
+
+    Links inside come first: a macvlan may be on another namespace's link of the host, and is made
+    again after it.
+    """
+    steps = [step for seen in unwanted for step in _removal(seen, state)]
+    links = [step for step in steps if isinstance(step, RemoveLink)]
+    ends = [link for link in links if not link.where]
+    if len(ends) < 2:
+        return steps
+    remake = tuple(step for end in ends for step in end.remake)
+    return [
+        *(link for link in links if link.where),
+        RemoveHostLinks(tuple(end.ifname for end in ends), remake),
+        *(step for step in steps if not isinstance(step, RemoveLink)),
+    ]
 
 
 def _removal(seen: Seen, state: State) -> Iterable[Step]:

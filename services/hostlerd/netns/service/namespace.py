@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import grpc.aio
@@ -80,12 +81,14 @@ class NamespaceService(namespace_pb2_grpc.NamespaceServiceServicer):  # type: ig
         def make_plan() -> Plan:
             names = None if request.delete_unlisted else {a.name for a in asked}
             state = self.kernel.observe(names)
+            # One walk through all processes, however many namespaces go; none if none does.
+            look = cache(self.kernel.processes_of_many)
             return plan.apply(
                 asked,
                 state,
                 self.pools,
                 delete_unlisted=request.delete_unlisted,
-                processes=lambda name: self.kernel.processes(state.namespaces[name].inode),
+                processes=lambda name: look()(state.namespaces[name].inode),
             )
 
         done = await self.changes.carry_out(request.change, make_plan)
