@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
+import security_lab as support
 
 from hostler.api.common.v1 import host_pb2
 from hostler.api.firewall.v1 import ruleset_pb2
@@ -30,9 +29,6 @@ from hostler.lab.host import Host
 from hostler.lab.lab import Lab
 from hostler.results import CallFailed
 from hostler.session import NO_RETRY, Retry, Session
-
-sys.path.append(str(Path(__file__).parents[1] / "hosts_support"))
-import security_lab as support
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
 

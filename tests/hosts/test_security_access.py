@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import security_access as access
+import security_calls as calls
+import security_lab as support
+import security_people
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
-
-sys.path.append(str(Path(__file__).parents[1] / "hosts_support"))
-import security_access as access
-import security_calls as calls
-import security_lab as support
-import security_people
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(180)]
 

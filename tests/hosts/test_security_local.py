@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +15,12 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import security_lab as support
+import security_people
 
 from hostler.api.common.v1 import host_pb2, host_pb2_grpc
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
-
-sys.path.append(str(Path(__file__).parents[1] / "hosts_support"))
-import security_lab as support
-import security_people
-
 from hostler.pki import Authority
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(180)]

@@ -6,7 +6,6 @@ import re
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,9 @@ from typing import Any
 
 import grpc
 import pytest
+import security_calls as calls
+import security_lab as support
+import security_people
 
 from hostler.api.common.v1 import host_pb2
 from hostler.api.firewall.v1 import ruleset_pb2
@@ -21,11 +23,6 @@ from hostler.api.netns.v1 import counter_pb2, counter_pb2_grpc, namespace_pb2, p
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
 from hostler.pki import Authority
-
-sys.path.append(str(Path(__file__).parents[1] / "hosts_support"))
-import security_calls as calls
-import security_lab as support
-import security_people
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(180)]
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+import security_lab as support
 
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
-
-sys.path.append(str(Path(__file__).parents[1] / "hosts_support"))
-import security_lab as support
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(120)]
 

@@ -19,13 +19,11 @@ from typing import Any
 
 import google.rpc
 import pytest
+import security_lab as support
 from grpc_tools import protoc
 
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
-
-sys.path.append(str(Path(__file__).parents[1] / "hosts_support"))
-import security_lab as support
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(180)]
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from firewall_generated import rulesets
+from firewall_topology import Host, Router, address, hosts, join
 from hypothesis import HealthCheck, given, settings
 
 from hostlerd.firewall.__main__ import restore
@@ -29,11 +31,6 @@ from hostlerd.firewall.model.state import EVERYWHERE
 from hostlerd.firewall.plan import change
 from hostlerd.firewall.plan.table import compile_table
 from hostlerd.runtime.errors import InvalidRequest
-
-sys.path.append(str(Path(__file__).parents[1] / "firewall_support"))
-
-from firewall_generated import rulesets
-from firewall_topology import Host, Router, address, hosts, join
 
 pytestmark = pytest.mark.kernel
 

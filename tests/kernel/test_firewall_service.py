@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from firewall_topology import Router, hosts
 
 from hostler.api.common.v1 import change_pb2
 from hostler.api.firewall.v1 import ruleset_pb2 as pb
@@ -16,10 +16,6 @@ from hostlerd.firewall.errors import RulesetNotFound
 from hostlerd.firewall.service import RulesetService
 from hostlerd.runtime.changes import Changes
 from hostlerd.runtime.errors import EtagMismatch, InvalidRequest
-
-sys.path.append(str(Path(__file__).parents[1] / "firewall_support"))
-
-from firewall_topology import Router, hosts
 
 pytestmark = pytest.mark.kernel
 

@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
@@ -21,13 +20,11 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+import runtime_door as door
+import runtime_pki as pki
 
 from hostlerd.runtime.relay import Limits
 from hostlerd.runtime.sockets import Listener
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime_support"))
-import runtime_door as door
-import runtime_pki as pki
 
 pytestmark = pytest.mark.kernel
 

@@ -1,12 +1,8 @@
 """Which options of the daemon's unit the activation benchmark counts as its sandbox."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "bench"))
-
 from activation import OFF, without_sandbox
 
 UNIT = Path(__file__).parents[2] / "packaging/systemd/hostler-netns.service"

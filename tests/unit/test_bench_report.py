@@ -1,15 +1,10 @@
 """The report of the benchmarks: ratios, targets, the table and bench.json."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.append(str(Path(__file__).parents[1] / "bench"))
-
 from report import Row, as_json, as_table, percentile
 from rounds import in_turn, wait_until
 

@@ -16,8 +16,6 @@ import grpc
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-
-sys.path.append(str(Path(__file__).parents[1] / "client_support"))
 from client_doors import World, rich, world
 
 from hostler.api.netns.v1 import namespace_pb2, process_pb2

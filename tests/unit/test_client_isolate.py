@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "client_support"))
 from client_doors import World, rich, world
 
 import hostler.aio

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 
 import grpc
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "client_support"))
 from client_doors import Host as Door
 from client_doors import World, make_server, rich, world
 

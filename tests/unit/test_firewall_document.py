@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from firewall_generated import patient, rulesets
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +15,6 @@ from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import EVERYWHERE
 from hostlerd.firewall.plan.table import compile_table
 from hostlerd.runtime.errors import Code, InvalidRequest
-
-sys.path.append(str(Path(__file__).parents[1] / "firewall_support"))
-
-from firewall_generated import patient, rulesets
 
 RULE: dict[str, Any] = {"hook": "forward", "action": "drop"}
 FORWARD: dict[str, Any] = {"protocol": "tcp", "port": 80, "target_address": "10.0.0.2"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+from firewall_generated import patient, rulesets
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,10 +11,6 @@ from hostlerd.firewall.model.document import parse
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import EVERYWHERE, Counter, RuleKey
 from hostlerd.firewall.plan.table import compile_table
-
-sys.path.append(str(Path(__file__).parents[1] / "firewall_support"))
-
-from firewall_generated import patient, rulesets
 
 
 @patient

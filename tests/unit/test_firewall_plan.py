@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from firewall_generated import patient, rulesets
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,10 +44,6 @@ from hostlerd.firewall.plan import change
 from hostlerd.firewall.plan.table import compile_table
 from hostlerd.runtime.errors import DomainError, InvalidRequest
 from hostlerd.runtime.steps import Step
-
-sys.path.append(str(Path(__file__).parents[1] / "firewall_support"))
-
-from firewall_generated import patient, rulesets
 
 OFF = {IP_FORWARD: "0", IP6_FORWARDING: "0", accept_ra("eth0"): "1", accept_ra("eth1.5"): "1"}
 HOST = State(sysctls=OFF, links=frozenset({"lo", "eth0", "eth1.5"}), ra_links=frozenset({"eth1.5"}))

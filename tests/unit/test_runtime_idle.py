@@ -16,12 +16,10 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
-
-from hostlerd.runtime.idle import until_idle
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime_support"))
 import runtime_door as door
 import runtime_pki as pki
+
+from hostlerd.runtime.idle import until_idle
 
 SUPPORT = Path(__file__).parents[1] / "runtime_support"
 IDLE_S = 0.25

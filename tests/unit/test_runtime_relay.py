@@ -11,7 +11,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -20,14 +19,12 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+import runtime_door as door
+import runtime_pki as pki
 
 from hostlerd.runtime.log import get_log
 from hostlerd.runtime.relay import Limits, Peer, Relay
 from hostlerd.runtime.sockets import ListenerKind, SocketsUnusable
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime_support"))
-import runtime_door as door
-import runtime_pki as pki
 
 AUTHORITY = pki.Authority()
 ADMIN = AUTHORITY.user("admin")

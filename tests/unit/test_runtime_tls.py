@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc.aio
 import pytest
+import runtime_door as door
+import runtime_pki as pki
 from cryptography import x509
 
 from hostlerd.runtime.errors import DomainError
@@ -22,10 +23,6 @@ from hostlerd.runtime.tls import (
     TlsUnusable,
     parse_client,
 )
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime_support"))
-import runtime_door as door
-import runtime_pki as pki
 
 DAY = timedelta(days=1)
 
