@@ -23,7 +23,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     # A proxy from the environment must never see, or stop, the way to a host.
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # Session retries, with one request id over all attempts.
-    ("grpc.min_reconnect_backoff_ms", 10_000),  # How long an attempt to connect may take.
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # How long an attempt to connect may take.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # The daemons take a ping every 20 s; a server that was not told so counts them as an attack.
