@@ -13,7 +13,7 @@ from hostler.lab.rootfs import codename, debian_sources, tar_key
 
 DEB822 = """Types: deb
 # a remark
-URIs: http://deb.debian.org/debian
+URIs: http://mirror.example/debian
 Suites: bookworm bookworm-updates
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg

@@ -39,7 +39,7 @@ MASKED = (
 )
 # How long an unpacked root of other packages is kept after it was last mounted.
 UNUSED_S = 3600
-DEBIAN_SOURCE = re.compile(r"/debian(-security)?/?(\s|$)|debian\.org|debian-archive-keyring")
+DEBIAN_SOURCE = re.compile(r"/debian(-security)?/?(\s|$)|debian-archive-keyring")
 
 NETWORK_UNIT = """[Unit]
 Description=Static network of the lab
