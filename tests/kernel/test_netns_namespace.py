@@ -26,7 +26,7 @@ from hostlerd.netns.kernel.syscalls import (
     unshare,
 )
 from hostlerd.netns.kernel.tasks import Found, proc_tasks
-from hostlerd.netns.model import steps as s
+from hostlerd.netns.model import link_steps
 from hostlerd.netns.model.asked import (
     AskedDns,
     AskedInterface,
@@ -540,8 +540,8 @@ def test_links_that_go_together_take_no_other_with_them(kernel: Kernel) -> None:
     two(kernel)
     ip("link", "set", "v-one", "group", "7")
     with kernel.applying() as apply:
-        apply(s.RemoveHostLinks(("v-one", "v-none", "v-two")))
-        apply(s.RemoveHostLinks(("v-one",)))
+        apply(link_steps.RemoveHostLinks(("v-one", "v-none", "v-two")))
+        apply(link_steps.RemoveHostLinks(("v-one",)))
     # They are gone when it returns, and so are their other ends.
     left = links_with("group")
     assert "v-one" not in left
@@ -555,7 +555,7 @@ def test_links_that_cannot_go_together_all_stay(kernel: Kernel) -> None:
     ip("link", "set", "v-one", "group", "7")
     with kernel.applying() as apply, pytest.raises(OSError):
         # The kernel removes no loopback.
-        apply(s.RemoveHostLinks(("v-one", "lo", "v-two")))
+        apply(link_steps.RemoveHostLinks(("v-one", "lo", "v-two")))
     left = links_with("group")
     assert (left["v-one"], left["v-two"], left["lo"]) == (("7",), ("default",), ("default",))
     assert pings("one", "10.213.0.1")
@@ -583,10 +583,10 @@ def test_failed_work_inside_leaves_no_thread_in_the_namespace(kernel: Kernel) ->
     inode = kernel.observe().namespaces["web"].inode
     with kernel.applying() as apply:
         with pytest.raises(FileNotFoundError):
-            apply(s.SetSysctl("web", "net/ipv4/no_such_thing", "1", "0"))
+            apply(link_steps.SetSysctl("web", "net/ipv4/no_such_thing", "1", "0"))
         tasks = Path("/proc/self/task").iterdir()
         assert inode not in {(task / "ns/net").stat().st_ino for task in tasks}
-        apply(s.SetSysctl("web", "net/ipv4/ip_unprivileged_port_start", "99", "1024"))
+        apply(link_steps.SetSysctl("web", "net/ipv4/ip_unprivileged_port_start", "99", "1024"))
     assert in_there("web", "net.ipv4.ip_unprivileged_port_start") == "99"
     assert in_there("", "net.ipv4.ip_unprivileged_port_start") == "1024"
 

@@ -18,6 +18,7 @@ from hostlerd.netns.model.asked import (
     AskedNamespace,
     AskedRoute,
 )
+from hostlerd.netns.model.link_steps import AddRoute, RemoveAddress
 from hostlerd.netns.model.namespace import (
     Interface,
     Namespace,
@@ -27,7 +28,6 @@ from hostlerd.netns.model.namespace import (
 from hostlerd.netns.model.parse import Faults, parse_namespace
 from hostlerd.netns.model.record import from_record, to_record
 from hostlerd.netns.model.seen import Host, Link, Seen, State
-from hostlerd.netns.model.steps import AddRoute, RemoveAddress
 from hostlerd.netns.plan import namespace as plan
 from hostlerd.netns.plan.pool import read_pools
 from hostlerd.netns.plan.show import show, show_nameless

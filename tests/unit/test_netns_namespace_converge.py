@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hostlerd.netns.model import link_steps
 from hostlerd.netns.model import steps as s
 from hostlerd.netns.model.asked import (
     AskedDns,
@@ -136,7 +137,7 @@ class Model:
         for one in step.steps:
             self.carry_out(one)
 
-    def do_CreateVeth(self, step: s.CreateVeth) -> None:
+    def do_CreateVeth(self, step: link_steps.CreateVeth) -> None:
         inside = self.inside[step.where].links
         assert step.ifname not in inside
         assert step.host_ifname not in self.host
@@ -147,7 +148,7 @@ class Model:
             step.host_ifname, "veth", two, step.mtu_bytes, parent_index=one
         )
 
-    def do_CreateMacvlan(self, step: s.CreateMacvlan) -> None:
+    def do_CreateMacvlan(self, step: link_steps.CreateMacvlan) -> None:
         inside = self.inside[step.where].links
         assert step.ifname not in inside
         self.next_index += 1
@@ -161,7 +162,7 @@ class Model:
             mode=step.mode,
         )
 
-    def do_RemoveLink(self, step: s.RemoveLink) -> None:
+    def do_RemoveLink(self, step: link_steps.RemoveLink) -> None:
         if step.where and step.where not in self.inside:
             return
         link = self.links(step.where).pop(step.ifname, None)
@@ -175,9 +176,9 @@ class Model:
                     self._flush(where, other.name)
         self._flush(step.where, step.ifname)
 
-    def do_RemoveHostLinks(self, step: s.RemoveHostLinks) -> None:
+    def do_RemoveHostLinks(self, step: link_steps.RemoveHostLinks) -> None:
         for ifname in step.ifnames:
-            self.do_RemoveLink(s.RemoveLink("", ifname))
+            self.do_RemoveLink(link_steps.RemoveLink("", ifname))
 
     def _flush(self, where: str, ifname: str, version: int = 0) -> None:
         if where:
@@ -188,17 +189,17 @@ class Model:
                 if r.ifname != ifname or version not in (0, r.destination.version)
             ]
 
-    def do_JoinBridge(self, step: s.JoinBridge) -> None:
+    def do_JoinBridge(self, step: link_steps.JoinBridge) -> None:
         self.host[step.ifname] = replace(self.host[step.ifname], master=step.bridge)
 
-    def do_AddAddress(self, step: s.AddAddress) -> None:
+    def do_AddAddress(self, step: link_steps.AddAddress) -> None:
         links = self.links(step.where)
         link = links[step.ifname]
         if step.address not in link.addresses:
             addresses = (*link.addresses, step.address)
             links[step.ifname] = replace(link, addresses=addresses)
 
-    def do_RemoveAddress(self, step: s.RemoveAddress) -> None:
+    def do_RemoveAddress(self, step: link_steps.RemoveAddress) -> None:
         links = self.links(step.where)
         link = links[step.ifname]
         if step.address not in link.addresses:
@@ -212,17 +213,17 @@ class Model:
         if not any(a.version == step.address.version for a in left):
             self._flush(step.where, step.ifname, step.address.version)
 
-    def do_SetLinkUp(self, step: s.SetLinkUp) -> None:
+    def do_SetLinkUp(self, step: link_steps.SetLinkUp) -> None:
         links = self.links(step.where)
         links[step.ifname] = replace(links[step.ifname], up=step.up)
         if not step.up:
             self._flush(step.where, step.ifname)
 
-    def do_SetMtu(self, step: s.SetMtu) -> None:
+    def do_SetMtu(self, step: link_steps.SetMtu) -> None:
         links = self.links(step.where)
         links[step.ifname] = replace(links[step.ifname], mtu_bytes=step.mtu_bytes)
 
-    def do_AddRoute(self, step: s.AddRoute) -> None:
+    def do_AddRoute(self, step: link_steps.AddRoute) -> None:
         space = self.inside[step.where]
         link = space.links[step.route.ifname]
         assert link.up, "the kernel answers ENETDOWN"
@@ -233,12 +234,12 @@ class Model:
         space.routes = [r for r in space.routes if (r.destination, r.metric) != same]
         space.routes.append(step.route)
 
-    def do_RemoveRoute(self, step: s.RemoveRoute) -> None:
+    def do_RemoveRoute(self, step: link_steps.RemoveRoute) -> None:
         routes = self.inside[step.where].routes
         if step.route in routes:
             routes.remove(step.route)
 
-    def do_SetSysctl(self, step: s.SetSysctl) -> None:
+    def do_SetSysctl(self, step: link_steps.SetSysctl) -> None:
         assert step.key == PORT_START or step.key.split("/")[3] in self.inside[step.where].links
         self.inside[step.where].sysctls[step.key] = step.value
 
@@ -434,15 +435,17 @@ def test_any_drift_is_put_right(asked: AskedNamespace, data: st.DataObject) -> N
         harm = data.draw(st.sampled_from(["none", "down", "mtu", "address", "link", "route"]))
         links = model.inside["web"].links
         if harm == "down":
-            model.carry_out(s.SetLinkUp("web", interface.name, up=False))
+            model.carry_out(link_steps.SetLinkUp("web", interface.name, up=False))
         elif harm == "mtu":
             links[interface.name] = replace(links[interface.name], mtu_bytes=600)
         elif harm == "address":
-            model.carry_out(s.AddAddress("web", interface.name, ip_interface("10.77.0.1/24")))
+            model.carry_out(
+                link_steps.AddAddress("web", interface.name, ip_interface("10.77.0.1/24"))
+            )
             for address in interface.addresses[:1]:
-                model.carry_out(s.RemoveAddress("web", interface.name, address))
+                model.carry_out(link_steps.RemoveAddress("web", interface.name, address))
         elif harm == "link":
-            model.carry_out(s.RemoveLink("web", interface.name))
+            model.carry_out(link_steps.RemoveLink("web", interface.name))
         elif harm == "route":
             model.inside["web"].routes.clear()
     picture = model.picture()
@@ -484,12 +487,12 @@ def test_steps_say_what_they_do() -> None:
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        (s.JoinBridge("v-web", "", "br0"), "take v-web out of its bridge"),
+        (link_steps.JoinBridge("v-web", "", "br0"), "take v-web out of its bridge"),
         (s.WithdrawNetns(("a", "b")), "withdraw /run/netns/a, /run/netns/b"),
         (s.Remake("eth0", ()), "make eth0 again"),
-        (s.CreateMacvlan("w", "eth0", "up0", MacvlanMode.VEPA, 1500), "mode vepa"),
-        (s.RemoveLink("", "v-web"), "remove v-web"),
-        (s.RemoveHostLinks(("v-a", "v-b")), "remove v-a, v-b"),
+        (link_steps.CreateMacvlan("w", "eth0", "up0", MacvlanMode.VEPA, 1500), "mode vepa"),
+        (link_steps.RemoveLink("", "v-web"), "remove v-web"),
+        (link_steps.RemoveHostLinks(("v-a", "v-b")), "remove v-a, v-b"),
         (s.RemoveNetns("web"), "remove the network namespace web"),
     ],
 )
@@ -509,10 +512,10 @@ def test_many_lose_their_links_at_once_and_get_them_back_in_reverse() -> None:
     model.end_session()
     before = model.picture()
     steps = plan.apply([], model.state(), POOLS, delete_unlisted=True).steps
-    assert steps[0] == s.RemoveLink("a", "eth0", steps[0].remake)  # type: ignore[attr-defined]
-    assert isinstance(steps[1], s.RemoveHostLinks)
+    assert steps[0] == link_steps.RemoveLink("a", "eth0", steps[0].remake)  # type: ignore[attr-defined]
+    assert isinstance(steps[1], link_steps.RemoveHostLinks)
     assert steps[1].ifnames == ("v-b", "v-c")
-    assert not any(isinstance(step, s.RemoveLink) for step in steps[1:])
+    assert not any(isinstance(step, link_steps.RemoveLink) for step in steps[1:])
     run(model, steps)
     assert set(model.host) == set(fresh().host)
     run(model, tuple(back for step in reversed(steps) if (back := step.inverse())))

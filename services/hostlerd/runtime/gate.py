@@ -157,6 +157,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     return await self._change(call, behaviour, request, context)
                 return await self._read(call, behaviour, request, context)
         except Exception as e:
+            # Here and for streams all is caught: what no domain raised is a bug of ours.
             await self._refuse(context, method, call, e)
             raise
 

@@ -28,6 +28,7 @@ from hostlerd.netns.kernel.rtnetlink import (
     RouteSocket,
 )
 from hostlerd.netns.kernel.worker import Worker
+from hostlerd.netns.model import link_steps
 from hostlerd.netns.model import steps as s
 from hostlerd.netns.model.namespace import Address, Route
 from hostlerd.runtime.steps import Step
@@ -65,18 +66,18 @@ class Session:
             s.WithdrawNetns: self._withdraw,
             s.RemoveNetns: self._remove_netns,
             s.Remake: self._remake,
-            s.CreateVeth: self._create_veth,
-            s.CreateMacvlan: self._create_macvlan,
-            s.RemoveLink: self._remove_link,
-            s.RemoveHostLinks: self._remove_host_links,
-            s.JoinBridge: self._join_bridge,
-            s.AddAddress: self._add_address,
-            s.RemoveAddress: self._remove_address,
-            s.SetLinkUp: self._set_up,
-            s.SetMtu: self._set_mtu,
-            s.AddRoute: self._add_route,
-            s.RemoveRoute: self._remove_route,
-            s.SetSysctl: self._set_sysctl,
+            link_steps.CreateVeth: self._create_veth,
+            link_steps.CreateMacvlan: self._create_macvlan,
+            link_steps.RemoveLink: self._remove_link,
+            link_steps.RemoveHostLinks: self._remove_host_links,
+            link_steps.JoinBridge: self._join_bridge,
+            link_steps.AddAddress: self._add_address,
+            link_steps.RemoveAddress: self._remove_address,
+            link_steps.SetLinkUp: self._set_up,
+            link_steps.SetMtu: self._set_mtu,
+            link_steps.AddRoute: self._add_route,
+            link_steps.RemoveRoute: self._remove_route,
+            link_steps.SetSysctl: self._set_sysctl,
             **others,
         }
 
@@ -154,7 +155,7 @@ class Session:
         for one in step.steps:
             self.apply(one)
 
-    def _create_veth(self, step: s.CreateVeth) -> None:
+    def _create_veth(self, step: link_steps.CreateVeth) -> None:
         mtu = messages.mtu(step.mtu_bytes)
         there = messages.namespace_fd(self._fd(step.where))
         peer = messages.named_link(step.ifname, mtu, there)
@@ -162,7 +163,7 @@ class Session:
         self._forget_index(step.where, step.ifname)
         self._forget_index("", step.host_ifname)
 
-    def _create_macvlan(self, step: s.CreateMacvlan) -> None:
+    def _create_macvlan(self, step: link_steps.CreateMacvlan) -> None:
         kind = messages.macvlan(self._index("", step.parent), step.mode)
         there = messages.namespace_fd(self._fd(step.where))
         mtu = messages.mtu(step.mtu_bytes)
@@ -178,30 +179,30 @@ class Session:
     def _change_link(self, where: str, body: bytes) -> None:
         self._socket(where).change(RTM_NEWLINK, 0, body)
 
-    def _remove_link(self, step: s.RemoveLink) -> None:
+    def _remove_link(self, step: link_steps.RemoveLink) -> None:
         body = messages.named_link(step.ifname)
         self._forget_index(step.where, step.ifname)
         _unless(_GONE, lambda: self._socket(step.where).change(RTM_DELLINK, 0, body))
 
-    def _remove_host_links(self, step: s.RemoveHostLinks) -> None:
+    def _remove_host_links(self, step: link_steps.RemoveHostLinks) -> None:
         for ifname in step.ifnames:
             self._forget_index("", ifname)
         remove_together(self._socket(""), step.ifnames)
 
-    def _join_bridge(self, step: s.JoinBridge) -> None:
+    def _join_bridge(self, step: link_steps.JoinBridge) -> None:
         master = self._index("", step.bridge) if step.bridge else 0
         joined = messages.number_attribute(messages.IFLA_MASTER, master)
         self._change_link("", messages.link_change(self._index("", step.ifname), joined))
 
-    def _set_up(self, step: s.SetLinkUp) -> None:
+    def _set_up(self, step: link_steps.SetLinkUp) -> None:
         index = self._index(step.where, step.ifname)
         self._change_link(step.where, messages.link_up(index, step.up))
 
-    def _set_mtu(self, step: s.SetMtu) -> None:
+    def _set_mtu(self, step: link_steps.SetMtu) -> None:
         index = self._index(step.where, step.ifname)
         self._change_link(step.where, messages.link_change(index, messages.mtu(step.mtu_bytes)))
 
-    def _add_address(self, step: s.AddAddress) -> None:
+    def _add_address(self, step: link_steps.AddAddress) -> None:
         body = self._address(step.where, step.ifname, step.address)
         flags = NLM_F_CREATE | NLM_F_EXCL
         _unless(
@@ -209,7 +210,7 @@ class Session:
             lambda: self._socket(step.where).change(RTM_NEWADDR, flags, body),
         )
 
-    def _remove_address(self, step: s.RemoveAddress) -> None:
+    def _remove_address(self, step: link_steps.RemoveAddress) -> None:
         def remove() -> None:
             body = self._address(step.where, step.ifname, step.address)
             self._socket(step.where).change(RTM_DELADDR, 0, body)
@@ -219,11 +220,11 @@ class Session:
     def _address(self, where: str, ifname: str, address: Address) -> bytes:
         return messages.address(address, self._index(where, ifname))
 
-    def _add_route(self, step: s.AddRoute) -> None:
+    def _add_route(self, step: link_steps.AddRoute) -> None:
         body = self._route(step.where, step.route)
         self._socket(step.where).change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
 
-    def _remove_route(self, step: s.RemoveRoute) -> None:
+    def _remove_route(self, step: link_steps.RemoveRoute) -> None:
         def remove() -> None:
             body = self._route(step.where, step.route)
             self._socket(step.where).change(RTM_DELROUTE, 0, body)
@@ -234,7 +235,7 @@ class Session:
     def _route(self, where: str, route: Route) -> bytes:
         return messages.route(route, self._index(where, route.ifname))
 
-    def _set_sysctl(self, step: s.SetSysctl) -> None:
+    def _set_sysctl(self, step: link_steps.SetSysctl) -> None:
         path = Path("/proc/sys") / step.key
         self._worker.inside(self._fd(step.where), lambda: path.write_text(step.value))
 

@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hostlerd.netns.model.link_steps import (
+    AddAddress,
+    AddRoute,
+    CreateMacvlan,
+    CreateVeth,
+    JoinBridge,
+    RemoveAddress,
+    RemoveLink,
+    RemoveRoute,
+    SetLinkUp,
+    SetMtu,
+    SetSysctl,
+)
 from hostlerd.netns.model.namespace import (
     DEFAULT_PORT_START,
     Address,
@@ -17,24 +30,7 @@ from hostlerd.netns.model.namespace import (
 )
 from hostlerd.netns.model.record import to_record
 from hostlerd.netns.model.seen import Host, Link, Seen
-from hostlerd.netns.model.steps import (
-    AddAddress,
-    AddRoute,
-    CreateMacvlan,
-    CreateNetns,
-    CreateVeth,
-    JoinBridge,
-    PublishNetns,
-    RemoveAddress,
-    RemoveLink,
-    RemoveNetns,
-    RemoveRoute,
-    SaveSpec,
-    SetLinkUp,
-    SetMtu,
-    SetSysctl,
-    WriteDns,
-)
+from hostlerd.netns.model.steps import CreateNetns, PublishNetns, RemoveNetns, SaveSpec, WriteDns
 from hostlerd.netns.plan.dns import etc_files
 from hostlerd.runtime.steps import Step, fingerprint
 

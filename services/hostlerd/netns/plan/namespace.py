@@ -12,19 +12,11 @@ from hostlerd.netns.errors import (
     PoolExhausted,
 )
 from hostlerd.netns.model.asked import AskedNamespace
+from hostlerd.netns.model.link_steps import RemoveHostLinks, RemoveLink, SetSysctl
 from hostlerd.netns.model.namespace import Namespace, Network, Veth
 from hostlerd.netns.model.parse import Faults, parse_namespace
 from hostlerd.netns.model.seen import Seen, State
-from hostlerd.netns.model.steps import (
-    CreateNetns,
-    ForgetSpec,
-    PublishNetns,
-    RemoveDns,
-    RemoveHostLinks,
-    RemoveLink,
-    RemoveNetns,
-    SetSysctl,
-)
+from hostlerd.netns.model.steps import CreateNetns, ForgetSpec, PublishNetns, RemoveDns, RemoveNetns
 from hostlerd.netns.plan.check import check_itself, check_links
 from hostlerd.netns.plan.claims import check_claims, claims_of, claims_of_host
 from hostlerd.netns.plan.converge import (
