@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from hostlerd.netns.__main__ import build
-from hostlerd.runtime import server
+from hostlerd.runtime import daemon, server
 from hostlerd.runtime.connection import Connection, Peer
 from hostlerd.runtime.relay import Relay
 from hostlerd.runtime.sockets import ListenerKind
@@ -36,7 +36,7 @@ class OpenRelay(Relay):
         return self._direct[context_peer]
 
 
-class DirectDaemon(server.Daemon):
+class DirectDaemon(daemon.Daemon):
     """A daemon whose gRPC server also listens on a TCP port itself."""
 
     def _make_server(self, domain: Any, bounds: Any) -> Any:
@@ -49,5 +49,5 @@ class DirectDaemon(server.Daemon):
 
 
 if __name__ == "__main__":
-    with patch.multiple(server, Relay=OpenRelay, Daemon=DirectDaemon):
+    with patch.multiple(daemon, Relay=OpenRelay, Daemon=DirectDaemon):
         server.main("netns", build)

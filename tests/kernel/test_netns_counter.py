@@ -38,8 +38,8 @@ from hostlerd.netns.plan.pool import read_pools
 from hostlerd.netns.service.counter import CounterService
 from hostlerd.netns.service.namespace import NamespaceService
 from hostlerd.runtime.config import Configuration, Paths
+from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.errors import EtagMismatch, InvalidRequest, PlanChanged
-from hostlerd.runtime.server import Runtime
 from hostlerd.runtime.steps import Step
 
 pytestmark = pytest.mark.kernel

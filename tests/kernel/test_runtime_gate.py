@@ -38,7 +38,8 @@ from hostlerd.runtime.audit import hash_of, records
 pytestmark = pytest.mark.kernel
 
 DAEMON = """
-from hostlerd.runtime.server import Domain, main
+from hostlerd.runtime.domain import Domain
+from hostlerd.runtime.server import main
 main("netns", lambda runtime: Domain(services=()))
 """
 
@@ -438,7 +439,7 @@ file.message_type.add(name="M")
 file.service.add(name="S").method.add(name="Do", input_type=".x.M", output_type=".x.M")
 pool = descriptor_pool.DescriptorPool()
 pool.Add(file)
-from hostlerd.runtime.server import Service
+from hostlerd.runtime.domain import Service
 bare = Service(pool.FindServiceByName("x.S"), lambda *_: None, None)
 main(""",
     ).replace("Domain(services=())", "Domain(services=(bare,))")

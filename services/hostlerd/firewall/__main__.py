@@ -13,8 +13,9 @@ from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.plan import change, table
 from hostlerd.firewall.service import RulesetService
 from hostlerd.runtime.config import ConfigurationInvalid
+from hostlerd.runtime.domain import Domain, Runtime, Service
 from hostlerd.runtime.log import get_log
-from hostlerd.runtime.server import Domain, Runtime, Service, main
+from hostlerd.runtime.server import main
 
 log = get_log("firewall")
 

@@ -20,8 +20,8 @@ from hostlerd.firewall.model.steps import ReplaceTable
 from hostlerd.firewall.plan import change
 from hostlerd.firewall.plan.table import in_order
 from hostlerd.runtime.changes import Changes
+from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.errors import InvalidRequest, Violation
-from hostlerd.runtime.server import Runtime
 from hostlerd.runtime.steps import Notice, Plan
 
 _PAGE_MOST = 1000

@@ -25,9 +25,10 @@ from hostlerd.netns.service.counter import CounterService
 from hostlerd.netns.service.namespace import NamespaceService
 from hostlerd.netns.service.process import ProcessService
 from hostlerd.runtime.config import ConfigurationInvalid
+from hostlerd.runtime.domain import Domain, Runtime, Service
 from hostlerd.runtime.errors import DomainError
 from hostlerd.runtime.log import get_log
-from hostlerd.runtime.server import Domain, Runtime, Service, main
+from hostlerd.runtime.server import main
 from hostlerd.runtime.steps import Step
 
 log = get_log("netns")

@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from hostlerd.runtime.sockets import ListenerKind
@@ -20,7 +20,8 @@ class Peer:
     """The far end of a connection, as the kernel names it.
 
     `address` and `port` are set for TCP; `uid`, `gid` and `pid` for local callers, as they were
-    when the caller connected (SO_PEERCRED, unix(7)). IPv4 mapped into IPv6 is plain IPv4.
+    when the caller connected (SO_PEERCRED, unix(7)). IPv4 mapped into IPv6 is plain IPv4. `own`
+    says that a TCP caller has an address of this very host.
     """
 
     listener: ListenerKind
@@ -29,6 +30,7 @@ class Peer:
     uid: int | None = None
     gid: int | None = None
     pid: int | None = None
+    own: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -54,7 +56,8 @@ def peer_of(sock: socket.socket, kind: ListenerKind, name: object) -> Peer:
         pid, uid, gid = struct.unpack("iII", raw)
         return Peer(kind, uid=uid, gid=gid, pid=pid)
     address, port = cast(tuple[str, int], name)[:2]
-    return Peer(kind, address=address.removeprefix(_MAPPED), port=port)
+    own = sock.getsockname()[0] == address
+    return Peer(kind, address=address.removeprefix(_MAPPED), port=port, own=own)
 
 
 class Connection:

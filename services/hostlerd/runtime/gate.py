@@ -7,18 +7,16 @@ error mapping → audit outcome. Domain code sees none of it.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
 from hostler.api.common.v1 import change_pb2
+from hostlerd.runtime import call as call_context
 from hostlerd.runtime import redact
 from hostlerd.runtime.access import Method, resources
 from hostlerd.runtime.audit import Anchor
@@ -31,32 +29,17 @@ from hostlerd.runtime.log import get_log
 from hostlerd.runtime.record import Recorder
 from hostlerd.runtime.relay import Relay
 from hostlerd.runtime.status import CODES, room_of, trailer
+from hostlerd.runtime.streams import Streams
 
 log = get_log("runtime.gate")
 
-# How often an open stream is looked at again: policies, revocations and dates may have changed.
-_RECHECK_S = 5.0
-
 Handler = Callable[..., Any]
-
-_CALLER: ContextVar[str] = ContextVar("caller", default="")
-
-
-def current_caller() -> str:
-    """Answer the identity of the caller whose request is being handled."""
-    return _CALLER.get()
 
 
 class RequestTooLarge(DomainError):
     """The request has more bytes than this daemon takes."""
 
     code, reason = Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE"
-
-
-class CertificateEnded(DomainError):
-    """The caller's certificate has ended while its stream was open."""
-
-    code, reason = Code.UNAUTHENTICATED, "CERTIFICATE_EXPIRED"
 
 
 class DeadlineExceeded(DomainError):
@@ -96,6 +79,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._recorder = recorder
         self._bounds = bounds
         self._retries = RetryKeys()
+        self._streams = Streams(authorizer)
         self._changes: set[asyncio.Task[Message]] = set()
 
     @property
@@ -172,7 +156,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _admit(self, call: Call, request: Message) -> None:
         """Let a request pass revocation, size and authorization, or raise why not."""
-        _CALLER.set(call.caller.identity)
+        call_context.enter(call)
         self._authorizer.check_identity(call)
         size = request.ByteSize()
         if size > self._bounds.request_bytes:
@@ -248,12 +232,11 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 self._authorizer.check_identity(call)
                 self._relay.mark_authenticated(connection)
                 if isinstance(request, Message):
-                    self._admit(call, request)
+                    await self._open(call, request)
                     inbound: Any = request
-                    await self._begin_stream(call, request)
                 else:
-                    inbound = self._inbound(call, request)
-                async for message in self._supervised(call, behaviour(inbound, context)):
+                    inbound = self._streams.inbound(call, request, self._open)
+                async for message in self._streams.supervised(call, behaviour(inbound, context)):
                     yield message
                 await self._recorder.ended(call)
         except asyncio.CancelledError:
@@ -264,58 +247,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             await self._refuse(context, method, call, e)
             raise
 
-    async def _inbound(self, call: Call, messages: AsyncIterator[Message]) -> AsyncIterator[Any]:
-        """Pass on what comes in; the first message names the resource, each is admitted."""
-        first = True
-        async for message in messages:
-            if first:
-                self._admit(call, message)
-                await self._begin_stream(call, message)
-                first = False
-            else:
-                self._recheck(call)
-            yield message
-
-    async def _begin_stream(self, call: Call, request: Message) -> None:
+    async def _open(self, call: Call, request: Message) -> None:
+        """Admit the message that opens a stream; what it will change is on record first."""
+        self._admit(call, request)
         if call.method.changes:
             call.request_json = redact.to_json(request)
             await self._recorder.intent(call)
-
-    async def _supervised(
-        self, call: Call, messages: AsyncIterator[Message]
-    ) -> AsyncIterator[Message]:
-        """Pass on what goes out, looking at the caller again every few seconds."""
-        upcoming: asyncio.Future[Message] | None = None
-        try:
-            while True:
-                if upcoming is None:
-                    upcoming = asyncio.ensure_future(anext(messages))
-                done, _ = await asyncio.wait({upcoming}, timeout=_RECHECK_S)
-                self._recheck(call)
-                if not done:
-                    continue
-                try:
-                    message = upcoming.result()
-                except StopAsyncIteration:
-                    return
-                upcoming = None
-                yield message
-        finally:
-            if upcoming is not None:
-                upcoming.cancel()
-                await asyncio.wait({upcoming})
-            await messages.aclose()  # type: ignore[attr-defined]
-
-    def _recheck(self, call: Call) -> None:
-        now = time.monotonic()
-        if now - call.checked_at < _RECHECK_S:
-            return
-        call.checked_at = now
-        ends = call.caller.not_after
-        if ends is not None and datetime.now(UTC) > ends:
-            raise CertificateEnded("the caller's certificate has ended", ended=ends.isoformat())
-        self._authorizer.check_identity(call)
-        self._authorizer.authorize(call)
 
     async def _refuse(
         self, context: Any, method: Method, call: Call | None, error: Exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, Protocol
 
@@ -11,6 +12,10 @@ from hostlerd.runtime.errors import Code, DomainError
 from hostlerd.runtime.relay import Connection, Relay
 from hostlerd.runtime.sockets import ListenerKind
 from hostlerd.runtime.tls import parse_client
+
+# A client's name for what belongs together; the audit log records it.
+_RUN_KEY = "hostler-run"
+_RUN = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class UnknownConnection(DomainError):
@@ -28,6 +33,10 @@ class ServicerContext(Protocol):
 
     def auth_context(self) -> Any:
         """What TLS has proven."""
+        ...
+
+    def invocation_metadata(self) -> Any:
+        """What the client sent along, as pairs of key and value."""
         ...
 
 
@@ -58,4 +67,24 @@ def identify(context: ServicerContext, connection: Connection, method: Method) -
             certificate_serial=certificate.serial,
             not_after=certificate.not_after,
         )
-    return Call(method, caller, checked_at=time.monotonic())
+    return Call(
+        method,
+        caller,
+        connected_at=connection.born,
+        outside=caller_is_outside(connection),
+        run=_run(context),
+        checked_at=time.monotonic(),
+    )
+
+
+def caller_is_outside(connection: Connection) -> bool:
+    """Tell whether a connection came by TCP from another host."""
+    return connection.peer.listener is ListenerKind.TCP and not connection.peer.own
+
+
+def _run(context: ServicerContext) -> str:
+    """Read the run that the client says the call belongs to; what is none is left out."""
+    for key, value in context.invocation_metadata() or ():
+        if key == _RUN_KEY and isinstance(value, str) and _RUN.fullmatch(value):
+            return value
+    return ""

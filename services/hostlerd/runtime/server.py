@@ -1,116 +1,22 @@
-"""A daemon: the domain's services behind relay, TLS and gate, from systemd's start to idle exit."""
+"""The entry point of a domain's processes: the daemon itself, and what units start beside it."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import os
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-import grpc
-import grpc.aio
-from google.protobuf.descriptor import ServiceDescriptor
-
-from hostler.api.common.v1 import (
-    audit_pb2,
-    audit_pb2_grpc,
-    bundle_pb2,
-    bundle_pb2_grpc,
-    host_pb2,
-    host_pb2_grpc,
-)
-from hostlerd.runtime import access, config, log
-from hostlerd.runtime.audit import AuditLog
-from hostlerd.runtime.authz import Authorizer
-from hostlerd.runtime.bundle import BundleStore
-from hostlerd.runtime.changes import Changes, Kernel
-from hostlerd.runtime.common_services import AuditService, BundleService, HostService
-from hostlerd.runtime.gate import Gate, GateBounds, current_caller
-from hostlerd.runtime.host import Probe
-from hostlerd.runtime.idle import until_idle
-from hostlerd.runtime.pushing import BundleKernel
-from hostlerd.runtime.record import Recorder
-from hostlerd.runtime.relay import Limits, Relay
-from hostlerd.runtime.sockets import ListenerKind, inherited
-from hostlerd.runtime.tls import ServerIdentity, TlsUnusable
+from hostlerd.runtime import config, log
+from hostlerd.runtime.domain import Build, Domain, Runtime
 
 _log = log.get_log("runtime.server")
 
-# gRPC refuses what is larger on its own, with less to say than the gate; it only bounds memory.
-_GRPC_MOST_BYTES = 16 << 20
-_CHANNEL_AGE_S = 300
-_GRACE_S = 10.0
-_BUNDLE_LOOK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A gRPC service: its descriptor, the generated function that adds it, its servicer."""
-
-    descriptor: ServiceDescriptor
-    add: Callable[[Any, Any], None]
-    servicer: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """What a domain brings: services, probes of the host, and what a boot has to bring back."""
-
-    services: Sequence[Service]
-    probes: Sequence[Probe] = ()
-    restore: Callable[[], None] | None = None
-
-
-class Runtime:
-    """What the runtime gives a domain."""
-
-    def __init__(self, domain: str, paths: config.Paths, configuration: config.Configuration):
-        self.domain = domain
-        self.paths = paths
-        self.configuration = configuration
-        self._pool = ThreadPoolExecutor(
-            configuration.bounds.worker_threads, thread_name_prefix=domain
-        )
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The domain's own table of hostler.toml."""
-        return self.configuration.domain
-
-    @property
-    def state_dir(self) -> Path:
-        """What must survive a boot."""
-        return self.paths.state
-
-    @property
-    def run_dir(self) -> Path:
-        """What must survive the daemon, but not a boot."""
-        return self.paths.run
-
-    def blocking(self, work: Callable[..., Any], /, *args: Any) -> Awaitable[Any]:
-        """Run blocking work in the bounded pool, in the caller's context."""
-        context = contextvars.copy_context()
-        return asyncio.get_running_loop().run_in_executor(
-            self._pool, partial(context.run, work, *args)
-        )
-
-    def changes(self, kernel: Kernel) -> Changes:
-        """Answer the one place that carries out the changes of a kernel."""
-        return Changes(kernel, self.blocking)
-
-
-Build = Callable[[Runtime], Domain]
-
 
 def main(domain: str, build: Build) -> None:
-    """Run a daemon, or with the argument `restore` what its domain does at boot; then exit."""
+    """Run the process that the first argument names, to its end.
+
+    None is the daemon. `restore` brings back at boot what the domain saved.
+    """
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
     if "HOSTLER_DEBUG_ALL" in os.environ or "--debug-all" in sys.argv[1:]:
         log.debug_all()
     paths = config.Paths.of(domain)
@@ -121,193 +27,28 @@ def main(domain: str, build: Build) -> None:
     except config.ConfigurationInvalid as e:
         _log.error("configuration not usable", problem=e)
         sys.exit(78)
-    if "restore" in sys.argv[1:]:
-        if made.restore is not None:
-            made.restore()
-        return
+    match words:
+        case []:
+            _serve(runtime, made)
+        case ["restore"]:
+            _restore(runtime, made)
+        case _:
+            _log.error("no such process", words=words)
+            sys.exit(2)
+
+
+def _restore(runtime: Runtime, made: Domain) -> None:
+    if made.restore is not None:
+        made.restore()
+
+
+def _serve(runtime: Runtime, made: Domain) -> None:
     import uvloop
 
-    uvloop.run(_serve(runtime, made))
+    from hostlerd.runtime.daemon import serve
+
+    uvloop.run(serve(runtime, made))
     # grpcio's threads may take seconds to notice; nothing is left for them to do.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-async def _serve(runtime: Runtime, domain: Domain) -> None:
-    daemon = Daemon(runtime, domain)
-    await daemon.start()
-    why = await daemon.run()
-    await daemon.stop(why)
-
-
-class Daemon:
-    """All parts of a running daemon, put together."""
-
-    def __init__(self, runtime: Runtime, domain: Domain) -> None:
-        paths, bounds = runtime.paths, runtime.configuration.bounds
-        self._runtime = runtime
-        self._identity = _identity(paths.pki)
-        self._targets = {
-            ListenerKind.TCP: str(paths.run / "tls.sock"),
-            ListenerKind.LOCAL: str(paths.run / "local.sock"),
-        }
-        limits = Limits(connections=bounds.connections, per_peer=bounds.connections_per_peer)
-        # Without a certificate there is no TLS to speak; root's own door stays open, and who knocks
-        # by TCP waits with systemd until a later start finds the certificate put right.
-        listeners = [s for s in inherited() if self._identity or s.kind is ListenerKind.LOCAL]
-        self._relay = Relay(listeners, self._targets, limits, log.get_log("runtime.relay"))
-        self._audit = AuditLog(paths.logs / "audit.jsonl")
-        services = [s.descriptor for s in domain.services] + _common_descriptors()
-        methods = access.table(services)
-        self._authorizer = Authorizer(runtime.domain, methods.values())
-        self._bundles = BundleStore(
-            paths.configuration / "bundle.json",
-            paths.state / "bundle.json",
-            paths.pki / "ca.pem",
-            self._authorizer,
-        )
-        self._gate = Gate(
-            methods,
-            self._relay,
-            self._authorizer,
-            Recorder(self._audit),
-            GateBounds(int(bounds.request_bytes), bounds.read_s),
-        )
-        self._server = self._make_server(domain, bounds)
-        self._terminate = asyncio.Event()
-
-    def _make_server(self, domain: Domain, bounds: config.Bounds) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            interceptors=(self._gate,),
-            maximum_concurrent_rpcs=int(bounds.calls),
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", _GRPC_MOST_BYTES),
-                ("grpc.max_connection_age_ms", self._channel_age_ms()),
-                ("grpc.server_handshake_timeout_ms", 10_000),
-                # Clients ping every 30 s, so that both ends notice a peer that has vanished.
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
-            ],
-        )
-        for service in (*domain.services, *self._common_services(domain)):
-            service.add(service.servicer, server)
-        _add_third_party(server, [s.descriptor.full_name for s in domain.services])
-        return server
-
-    def _channel_age_ms(self) -> int:
-        """A channel lives at most as long as idling takes: only then can the daemon ever idle."""
-        return int(min(self._runtime.configuration.idle_s, _CHANNEL_AGE_S) * 1000)
-
-    def _common_services(self, domain: Domain) -> tuple[Service, ...]:
-        runtime = self._runtime
-        bundles = runtime.changes(BundleKernel(self._bundles))
-        return (
-            Service(
-                host_pb2.DESCRIPTOR.services_by_name["HostService"],
-                host_pb2_grpc.add_HostServiceServicer_to_server,
-                HostService(
-                    runtime.domain,
-                    domain.probes,
-                    self._bundles,
-                    self._authorizer,
-                    self._identity,
-                    runtime.blocking,
-                    current_caller,
-                ),
-            ),
-            Service(
-                audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
-                audit_pb2_grpc.add_AuditServiceServicer_to_server,
-                AuditService(self._audit.path, runtime.blocking),
-            ),
-            Service(
-                bundle_pb2.DESCRIPTOR.services_by_name["BundleService"],
-                bundle_pb2_grpc.add_BundleServiceServicer_to_server,
-                BundleService(self._bundles, self._authorizer, bundles),
-            ),
-        )
-
-    async def start(self) -> None:
-        """Serve on the private sockets, then let the relay accept on systemd's."""
-        from systemd import daemon
-
-        for path in self._targets.values():
-            Path(path).unlink(missing_ok=True)
-        self._bundles.refresh()
-        if self._identity is not None:
-            tls = self._identity.credentials()
-            self._server.add_secure_port(f"unix:{self._targets[ListenerKind.TCP]}", tls)
-        self._server.add_insecure_port(f"unix:{self._targets[ListenerKind.LOCAL]}")
-        await self._server.start()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._terminate.set)
-        self._audit.append(durable=False, kind="start", pid=os.getpid())
-        self._relay.start()
-        daemon.notify("READY=1")
-        _log.info("ready", domain=self._runtime.domain, pid=os.getpid())
-
-    async def run(self) -> str:
-        """Serve until idle or told to end; answers which."""
-        watch = asyncio.create_task(self._watch_bundles())
-        try:
-            why: str = await until_idle(
-                self._relay,
-                self._runtime.configuration.idle_s,
-                self._terminate,
-                busy=lambda: self._gate.busy,
-            )
-            return why
-        finally:
-            watch.cancel()
-
-    async def _watch_bundles(self) -> None:
-        while True:
-            await asyncio.sleep(_BUNDLE_LOOK_S)
-            await self._runtime.blocking(self._bundles.refresh)
-
-    async def stop(self, why: str) -> None:
-        """End: what is being changed is finished first, the sockets stay with systemd."""
-        from systemd import daemon
-
-        daemon.notify("STOPPING=1")
-        if why == "terminated":
-            await self._relay.drain(_GRACE_S)
-        await self._gate.settle()
-        if why == "terminated":
-            await self._server.stop(0)
-        self._audit.close()
-        _log.info("exit", why=why, domain=self._runtime.domain, pid=os.getpid())
-
-
-def _identity(pki: Path) -> ServerIdentity | None:
-    try:
-        return ServerIdentity(pki)
-    except TlsUnusable as e:
-        _log.error("no TLS: only local callers are served", problem=e)
-        return None
-
-
-def _common_descriptors() -> list[ServiceDescriptor]:
-    from grpc_health.v1 import health_pb2
-    from grpc_reflection.v1alpha import reflection_pb2
-
-    return [
-        host_pb2.DESCRIPTOR.services_by_name["HostService"],
-        audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
-        bundle_pb2.DESCRIPTOR.services_by_name["BundleService"],
-        health_pb2.DESCRIPTOR.services_by_name["Health"],
-        reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
-    ]
-
-
-def _add_third_party(server: grpc.aio.Server, names: Sequence[str]) -> None:
-    """Serve health and reflection for these services and the common ones."""
-    from grpc_health.v1 import health_pb2_grpc
-    from grpc_reflection.v1alpha import reflection
-
-    from hostlerd.runtime.health import HealthService
-
-    known = [*names, *(d.full_name for d in _common_descriptors())]
-    health_pb2_grpc.add_HealthServicer_to_server(HealthService(known), server)
-    reflection.enable_server_reflection(known, server)

@@ -18,8 +18,8 @@ from hostlerd.netns.errors import LinkNotFound
 from hostlerd.netns.kernel import Kernel
 from hostlerd.netns.model.counter import LinkCounters, LinkRates, rates
 from hostlerd.netns.model.parse import namespace_name_fault
+from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.errors import InvalidRequest, Violation
-from hostlerd.runtime.server import Runtime
 
 _SHORTEST_S, _LONGEST_S, _DEFAULT_S = 0.1, 3600.0, 1.0
 

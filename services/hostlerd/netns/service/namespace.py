@@ -20,8 +20,8 @@ from hostlerd.netns.plan.pool import Pool
 from hostlerd.netns.plan.show import Shown, show, show_nameless, show_planned
 from hostlerd.netns.service.convert import from_proto, to_proto
 from hostlerd.runtime.changes import Changes
+from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.errors import InvalidRequest, Violation
-from hostlerd.runtime.server import Runtime
 from hostlerd.runtime.steps import Plan, Step
 
 _PAGE_MOST = 1000

@@ -28,8 +28,8 @@ from hostlerd.netns.service.process_convert import (
 )
 from hostlerd.netns.service.run import messages
 from hostlerd.runtime.changes import Changes
+from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.errors import InvalidRequest, Violation
-from hostlerd.runtime.server import Runtime
 from hostlerd.runtime.steps import Plan
 
 _PAGE_MOST = 1000
