@@ -5,6 +5,7 @@ Every way of breaking an isolation is done by hand on the host, with the host's 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 
@@ -181,6 +182,21 @@ def test_without_its_handle_it_is_removed_and_made_anew(lab: Lab, h1: Host, clea
     assert not serves(h1)
     isolate(lab)
     assert eventually(lambda: serves(h1))
+
+
+def test_a_process_in_a_nameless_namespace_is_brought_back(lab: Lab, h1: Host, clean: None) -> None:
+    isolate(lab)
+    assert eventually(lambda: serves(h1))
+    before = main_pid(h1)
+    delete_handle(h1)
+    done = isolate(lab)["h1"]["result"]
+    assert done["changed"]
+    assert "PROCESS_STRAYED" in json.dumps(done)
+    assert eventually(lambda: serves(h1))
+    inside = h1.run(["stat", "-Lc", "%i", f"/proc/{main_pid(h1)}/ns/net", "/run/netns/web"])
+    assert len(set(inside.stdout.split())) == 1
+    assert h1.run(["test", "-e", f"/proc/{before}"], check=False).returncode != 0
+    assert not isolate(lab)["h1"]["result"]["changed"]
 
 
 def test_removing_one_leaves_another(lab: Lab, h1: Host, clean: None) -> None:

@@ -96,6 +96,20 @@ def carry(have: ProcessView, steps: tuple[Step, ...]) -> ProcessView:
     return ProcessView(have.places, desired, statuses)
 
 
+def test_one_that_has_strayed_is_stopped_and_started_anew() -> None:
+    status = Status(WANT, ProcessState.RUNNING, main_pid=7, net_inode=11)
+    same = ProcessView(PLACES, {WANT.key: WANT}, {WANT.key: status}, {"web": 11})
+    assert plan.start(WANT, same).steps == ()
+    other = ProcessView(PLACES, {WANT.key: WANT}, {WANT.key: status}, {"web": 12})
+    made = plan.start(WANT, other)
+    assert [type(step) for step in made.steps] == [StopProcess, SaveProcess, StartProcess]
+    assert made.steps[0].inverse() is None
+    assert [notice.code for notice in made.notices] == ["PROCESS_STRAYED"]
+    # The inode is another on every host, the plan is not.
+    third = ProcessView(PLACES, {WANT.key: WANT}, {WANT.key: status}, {"web": 13})
+    assert plan.start(WANT, third).hash == made.hash
+
+
 states = st.sampled_from([s for s in ProcessState if s is not ProcessState.STOPPING])
 haves = st.one_of(
     st.just(view()),
@@ -292,7 +306,7 @@ def test_states_of_units(
 ) -> None:
     keys = ("result", "exit_code", "exit_status")
     numbers = dict.fromkeys(
-        ("main_pid", "start_time", "restarts", "memory_bytes", "cpu_ns", "tasks"), 5
+        ("main_pid", "net_inode", "start_time", "restarts", "memory_bytes", "cpu_ns", "tasks"), 5
     )
     shown = {"active": active, "end": dict(zip(keys, end, strict=False)), "words": "", **numbers}
     status = to_status(shown, WANT)

@@ -82,7 +82,13 @@ class Processes:
         for key, process in desired.items():
             # A boot has ended what is only on record.
             statuses.setdefault(key, Status(process, ProcessState.EXITED))
-        return ProcessView(self._places(), MappingProxyType(desired), MappingProxyType(statuses))
+        inodes = handles.inodes()
+        return ProcessView(
+            self._places(inodes),
+            MappingProxyType(desired),
+            MappingProxyType(statuses),
+            MappingProxyType(inodes),
+        )
 
     def steps(self) -> Mapping[type, Callable[[Any], None]]:
         """How each step about processes is carried out."""
@@ -112,7 +118,7 @@ class Processes:
 
         Raises NamespaceNotFound, and what `start` raises.
         """
-        place = self._places().get(process.namespace, Place())
+        place = self._places(handles.inodes()).get(process.namespace, Place())
         return Running.open(self.launcher, to_unit(process, place))
 
     def strangers(self, inode: int) -> tuple[int, ...]:
@@ -173,10 +179,10 @@ class Processes:
             # A record that cannot be read has no step of its own, and would stay.
             self.forget(step.namespace, step.name)
 
-    def _places(self) -> Mapping[str, Place]:
+    def _places(self, inodes: Mapping[str, int]) -> Mapping[str, Place]:
         records = self._records.all()
         places = {}
-        for name, inode in handles.inodes().items():
+        for name, inode in inodes.items():
             if inode:
                 record = records.get(name)
                 known = record.namespace if record else None
@@ -234,6 +240,7 @@ def to_status(shown: Mapping[str, Any], process: Process) -> Status:
         cpu_ns=shown["cpu_ns"],
         task_count=shown["tasks"],
         words=shown["words"],
+        net_inode=shown["net_inode"],
     )
 
 

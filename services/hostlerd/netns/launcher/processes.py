@@ -178,6 +178,7 @@ def _status(namespace: str, name: str, properties: dict[str, str] | None) -> dic
     unit = store.load(namespace, name)
     shown = properties or {}
     end = store.load_end(namespace, name) or {}
+    pid = units.main_pid(shown, bool(unit and unit["private_pid"]))
     return {
         "namespace": namespace,
         "name": name,
@@ -185,7 +186,8 @@ def _status(namespace: str, name: str, properties: dict[str, str] | None) -> dic
         "unit": units.unit_name(namespace, name),
         "active": shown.get("ActiveState", "inactive"),
         "sub": shown.get("SubState", "dead"),
-        "main_pid": units.main_pid(shown, bool(unit and unit["private_pid"])),
+        "main_pid": pid,
+        "net_inode": _net_inode(pid) if pid else 0,
         "end": {k: v for k, v in end.items() if k != "words"},
         "words": units.words(shown) or end.get("words", ""),
         "start_time": _number(
@@ -196,6 +198,14 @@ def _status(namespace: str, name: str, properties: dict[str, str] | None) -> dic
         "cpu_ns": _number(shown.get("CPUUsageNSec", "")),
         "tasks": _number(shown.get("TasksCurrent", "")),
     }
+
+
+def _net_inode(pid: int) -> int:
+    """The network namespace that a process is in, as in net:[INODE]; 0 if it has just gone."""
+    try:
+        return Path(f"/proc/{pid}/ns/net").stat().st_ino
+    except OSError:
+        return 0
 
 
 def _shape(unit: dict[str, Any]) -> dict[str, Any]:

@@ -130,6 +130,7 @@ class Status:
     cpu_ns: int = 0
     task_count: int = 0
     words: str = ""
+    net_inode: int = 0
 
     @property
     def alive(self) -> bool:
@@ -153,6 +154,16 @@ class ProcessView:
     places: Mapping[str, Place]
     desired: Mapping[tuple[str, str], Process]
     statuses: Mapping[tuple[str, str], Status]
+    # The inode of each namespace, which plans must not tell: it is another on every host.
+    inodes: Mapping[str, int] = field(default_factory=dict)
+
+    def strayed(self, status: Status) -> bool:
+        """Whether a process is in another namespace than the one that now has the name.
+
+        So it is when somebody has removed the handle and the name was used again since.
+        """
+        there = self.inodes.get(status.process.namespace)
+        return bool(there and status.net_inode and there != status.net_inode)
 
 
 def unit_name(namespace: str, name: str) -> str:

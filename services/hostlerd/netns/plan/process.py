@@ -31,13 +31,14 @@ from hostlerd.netns.model.process_steps import (
     StopProcess,
 )
 from hostlerd.runtime.errors import InvalidRequest, Violation
-from hostlerd.runtime.steps import Plan, Step, fingerprint
+from hostlerd.runtime.steps import Notice, Plan, Step, fingerprint
 
 
 def start(want: Process, have: ProcessView) -> Plan:
     """Plan a process that is to run; if one of that name and shape does, nothing is done.
 
-    One that has ended is started again, in whichever shape. Raises InvalidRequest,
+    One that has ended is started again, in whichever shape, and so is one that runs in a namespace
+    which has lost its name to another. Raises InvalidRequest,
     NamespaceNotFound, NamespaceNotPersistent, ProcessDiffers, ProcessStopping.
     """
     if found := check(want):
@@ -53,6 +54,8 @@ def start(want: Process, have: ProcessView) -> Plan:
         raise ProcessStopping(
             "the process of that name is being stopped", namespace=want.namespace, name=want.name
         )
+    if status and status.alive and have.strayed(status):
+        return _bring_back(want, desired, place)
     if status and status.alive:
         if desired != want:
             raise ProcessDiffers(
@@ -65,6 +68,23 @@ def start(want: Process, have: ProcessView) -> Plan:
         steps=(SaveProcess(want, desired), StartProcess(want, place)),
         etag=etag_of(desired),
         etag_after=etag_of(want),
+        result=Status(want, ProcessState.STARTING),
+    )
+
+
+def _bring_back(want: Process, desired: Process | None, place: Place) -> Plan:
+    """Plan the end of a process in a namespace that has lost its name, and its start in the new."""
+    words = "its process was left in a namespace of that name that is no longer reached by it"
+    return Plan(
+        steps=(
+            # There is no way back into that namespace.
+            StopProcess(*want.key, place),
+            SaveProcess(want, desired),
+            StartProcess(want, place),
+        ),
+        etag=etag_of(desired),
+        etag_after=etag_of(want),
+        notices=(Notice("PROCESS_STRAYED", words, f"{want.namespace}/{want.name}"),),
         result=Status(want, ProcessState.STARTING),
     )
 
