@@ -23,7 +23,7 @@ def all_services():
 
 def test_every_method_of_the_api_is_annotated():
     methods = table(all_services())
-    assert len(methods) >= 23
+    assert len(methods) >= 37
     assert {m.access_class for m in methods.values()} <= {
         "READ",
         "CHANGE",
@@ -38,6 +38,8 @@ CHANGE = {
     *("CreateNamespace", "DeleteNamespace", "ApplyNamespaces"),
     *("StopProcess", "SignalProcess"),
     *("ApplyRuleset", "DeleteRuleset", "PushBundle"),
+    *("ConfirmPending", "RevertPending", "CancelJob"),
+    *("ApproveChange", "WithdrawApproval"),
 }
 
 
