@@ -35,8 +35,8 @@ def wanted(pyproject: Path = PYPROJECT) -> dict[str, list[str]]:
     extras: dict[str, list[str]] = project["optional-dependencies"]
     shared = [line for line in client if name_of(line) in SHARED]
     return {
-        "dev": [*client, *extras["daemon"], *extras["dev"], *extras.get("client", [])],
-        "client": [*client, *extras.get("client", [])],
+        "dev": [*client, *extras["daemon"], *extras["dev"], *extras["postgresql"]],
+        "client": [*client, *extras["postgresql"]],
         "daemon": [*shared, *extras["daemon"]],
     }
 
