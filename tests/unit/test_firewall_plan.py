@@ -316,6 +316,7 @@ def test_drift_is_told_in_words() -> None:
         assert change.drift(fixed) == ()
         notices = change.apply(ruleset(rules=[INPUT]), changed).notices
         assert [n.code for n in notices] == ["DRIFT"]
+        assert [n.context for n in notices] == [("ruleset web",)]
 
 
 def test_notices_about_others() -> None:

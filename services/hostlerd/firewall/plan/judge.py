@@ -30,7 +30,8 @@ _LEASES = (
     "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
 )
 _RESET = "reject with tcp reset"
-_ICMP = "meta l4proto { icmp, ipv6-icmp } accept"
+# nft knows "icmpv6" by itself; "ipv6-icmp" only on hosts that have /etc/protocols.
+_ICMP = "meta l4proto { icmp, icmpv6 } accept"
 # The source is on the link that the packet came by: nobody else may speak for the network.
 _OWN_LINK = "fib saddr . iif oif exists"
 

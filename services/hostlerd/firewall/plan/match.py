@@ -16,7 +16,8 @@ _SET_ELEMENTS = 500
 _PROTOCOLS = {
     Protocol.TCP: "meta l4proto tcp",
     Protocol.UDP: "meta l4proto udp",
-    Protocol.ICMP: "meta l4proto { icmp, ipv6-icmp }",
+    # nft knows "icmpv6" by itself; "ipv6-icmp" only on hosts that have /etc/protocols.
+    Protocol.ICMP: "meta l4proto { icmp, icmpv6 }",
 }
 
 
