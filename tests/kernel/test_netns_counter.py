@@ -97,6 +97,9 @@ class Daemon:
 
     def __init__(self, tmp_path: Path) -> None:
         paths = Paths(*(tmp_path / name for name in ("etc", "state", "run", "logs")))
+        # systemd makes them for a daemon.
+        paths.state.mkdir(mode=0o700)
+        paths.run.mkdir(mode=0o700)
         self.runtime = Runtime("netns", paths, Configuration())
         self.kernel = Kernel(paths.state, paths.run, handles=DirectHandles())
         changes = self.runtime.changes(self.kernel)
@@ -304,3 +307,18 @@ def test_watch_counts_and_rates(daemon: Daemon) -> None:
         request.interval.FromMilliseconds(bad)
         with pytest.raises(InvalidRequest):
             daemon.watch(request)
+
+
+def test_a_watch_goes_on_after_an_earlier_one_and_says_what_was_left_out(daemon: Daemon) -> None:
+    request = cpb.WatchCountersRequest(ifname="lo", count=5, after_seq=3)
+    request.interval.FromMilliseconds(100)
+    assert [(a.seq, a.dropped) for a in daemon.watch(request)] == [(4, 0), (5, 0)]
+    # The earlier one was cut a second ago: nine readings would have been made since.
+    request.after_time.FromNanoseconds(time.time_ns() - 1_000_000_000)
+    (first, second) = daemon.watch(request)
+    assert 7 <= first.dropped <= 9 and second.dropped == 0
+    request.after_seq = 5
+    assert daemon.watch(request) == []
+    request.after_seq = -1
+    with pytest.raises(InvalidRequest, match="after_seq"):
+        daemon.watch(request)

@@ -20,6 +20,7 @@ from hostlerd.netns.errors import (
     ProcessStopping,
 )
 from hostlerd.netns.kernel.process import how_it_ended, to_status
+from hostlerd.netns.kernel.task import is_ours
 from hostlerd.netns.model.process import (
     DeviceLimit,
     Limits,
@@ -314,6 +315,7 @@ def test_states_of_units(
     message = status_to_proto(status)
     assert message.state == state.value
     assert message.HasField("exit_code") == (code is not None)
+    assert message.out_of_memory == ("oom-kill" in end)
     assert message.cpu_time.nanos == 5
 
 
@@ -321,3 +323,11 @@ def test_a_signal_counts_as_128_and_its_number() -> None:
     end = {"exit_code": "killed", "exit_status": "TERM"}
     assert exited_to_proto(*how_it_ended(end)).exit_code == 143
     assert exited_to_proto(*how_it_ended({})).exit_code == 128
+
+
+def test_threads_of_ours_make_no_namespace_busy() -> None:
+    for unit in ("hostler-netns", "hostler-job@netns", "hostler-revert@netns"):
+        assert is_ours(f"/system.slice/system-x.slice/{unit}.service")
+        assert is_ours(f"/system.slice/{unit}.service/inner")
+    for path in ("/system.slice/hostler-netns.service.d", "/hostler-run-netns.a.service", "/"):
+        assert not is_ours(path)

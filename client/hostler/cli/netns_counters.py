@@ -15,6 +15,7 @@ from hostler.cli.examples import examples
 from hostler.cli.kinds import Seconds
 from hostler.cli.output import Table, print_table
 from hostler.results import plain
+from hostler.resume import after_seq
 from hostler.session import Session
 
 _SERVICE = "CounterService"
@@ -74,11 +75,16 @@ def counters(state: State, name: str, link: str, watch: bool, interval: float, c
 
     async def one(session: Session) -> None:
         method = rpc(counter_pb2, _SERVICE, "WatchCounters")
-        async for reading in session.stream(method, asked):
+        async for reading in session.stream(method, asked, resume=_after):
             _say(state.output, session.host.name, reading)
 
     results = state.run(state.client.each(state.hosts, one))
     state.end(results)
+
+
+def _after(request: Any, reading: Any) -> None:
+    after_seq(request, reading)
+    request.after_time.CopyFrom(reading.time)
 
 
 def _say(output: str, host: str, reading: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,12 +14,12 @@ from hostler.cli.examples import examples
 from hostler.cli.kinds import Bytes, Cpus, Pair
 from hostler.cli.output import Table, printable
 from hostler.plans import RpcChange
-from hostler.results import CallFailed, plain
+from hostler.results import plain
+from hostler.resume import after_seq
 from hostler.session import Session
 
 _SERVICE = "ProcessService"
 _KINDS = ("net", "pid", "mnt", "uts", "ipc", "user", "cgroup")
-_ALIVE_S = 5.0
 _RESTARTS = ("never", "on-failure", "always")
 Decorated = Callable[..., Any]
 
@@ -106,6 +105,8 @@ def _process_rows(answer: Any) -> Iterable[Sequence[Any]]:
     for each in answer.processes:
         state = process_pb2.ProcessState.Name(each.state).removeprefix("PROCESS_STATE_").lower()
         ended = each.exit_signal or (each.exit_code if each.HasField("exit_code") else "")
+        if each.out_of_memory:
+            ended = f"{ended} out of memory"
         yield (
             f"{each.process.namespace}/{each.process.name}",
             state,
@@ -216,23 +217,18 @@ def logs(state: State, namespace: str, name: str, follow: bool, lines: int) -> N
 async def _lines(session: Session, request: Any) -> AsyncIterator[Any]:
     """Every line once. A followed stream that is cut goes on behind the last line it gave."""
     method = rpc(process_pb2, _SERVICE, "StreamLogs")
-    ask = process_pb2.StreamLogsRequest()
-    ask.CopyFrom(request)
-    while True:
-        progress, start = False, time.monotonic()
-        timeout_s = None if request.follow else session.timeout_s
-        try:
-            async for batch in session.stream(method, ask, timeout_s=timeout_s):
-                for line in batch.lines:
-                    progress = True
-                    ask.after_cursor = line.cursor
-                    yield line
-            return
-        except CallFailed as failed:
-            # A stream that gave nothing and was cut at once means that the host is gone.
-            alive = progress or time.monotonic() - start > _ALIVE_S
-            if failed.error.code not in ("UNAVAILABLE", "CANCELLED") or not alive:
-                raise
+    timeout_s = None if request.follow else session.timeout_s
+    async for batch in session.stream(method, request, timeout_s=timeout_s, resume=_after):
+        if batch.dropped:
+            click.echo(f"{session.host.name}: {batch.dropped} lines left out", err=True)
+        for line in batch.lines:
+            yield line
+
+
+def _after(request: Any, batch: Any) -> None:
+    after_seq(request, batch)
+    if batch.lines:
+        request.after_cursor = batch.lines[-1].cursor
 
 
 def _say(output: str, host: str, line: Any, prefix: bool) -> None:

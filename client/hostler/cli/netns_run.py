@@ -23,6 +23,7 @@ from hostler.results import CallFailed, HostError, exit_code
 from hostler.session import Session
 
 _RUN = rpc(process_pb2, "ProcessService", "RunProcess")
+_OUT_OF_MEMORY = "ended by the kernel: out of memory"
 _PIECE_BYTES = 64 * 1024
 _KEPT_BYTES = 1024 * 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -86,6 +87,8 @@ async def _attached(session: Session, process: Any) -> int:
             elif kind == "stderr":
                 _write(sys.stderr.buffer, answer.stderr)
             elif kind == "exited":
+                if answer.exited.out_of_memory:
+                    click.echo(f"{session.host.name}: {_OUT_OF_MEMORY}", err=True)
                 return int(answer.exited.exit_code)
     finally:
         ended.set()
@@ -137,6 +140,7 @@ class Run:
 
     exit_code: int = 0
     exit_signal: str = ""
+    out_of_memory: bool = False
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     dropped_bytes: int = 0
@@ -146,6 +150,7 @@ class Run:
         return {
             "exit_code": self.exit_code,
             "exit_signal": self.exit_signal,
+            "out_of_memory": self.out_of_memory,
             "stdout": self.stdout.decode(errors="replace"),
             "stderr": self.stderr.decode(errors="replace"),
             "dropped_bytes": self.dropped_bytes,
@@ -180,6 +185,9 @@ async def _collected(session: Session, process: Any, lines: bool) -> Run:
                 _keep(done, getattr(done, kind), piece)
         elif kind == "exited":
             done.exit_code, done.exit_signal = answer.exited.exit_code, answer.exited.exit_signal
+            done.out_of_memory = answer.exited.out_of_memory
+            if lines and done.out_of_memory:
+                click.echo(f"{session.host.name}: {_OUT_OF_MEMORY}", err=True)
             break
     for kind, rest in partial.items():
         if rest:

@@ -13,9 +13,9 @@ from typing import Any
 from hostlerd.netns.errors import LauncherUnavailable, ProcessNotStarted
 from hostlerd.netns.kernel import handles
 from hostlerd.netns.kernel.launcher_client import SOCKET, Launcher
-from hostlerd.netns.kernel.records import Records, write_atomically
+from hostlerd.netns.kernel.records import Records, sweep, write_atomically
 from hostlerd.netns.kernel.running import Running
-from hostlerd.netns.kernel.task import process_of
+from hostlerd.netns.kernel.task import is_ours, process_of
 from hostlerd.netns.model.process import (
     Limits,
     Place,
@@ -126,7 +126,11 @@ class Processes:
         if not inode:
             return ()
         tasks, _ = self.launcher.tasks(net=inode)
-        return tuple(task["pid"] for task in tasks if process_of(task["cgroup"]) is None)
+        return tuple(
+            task["pid"]
+            for task in tasks
+            if process_of(task["cgroup"]) is None and not is_ours(task["cgroup"])
+        )
 
     def save(self, process: Process) -> None:
         """Record what was asked for; synced to disk if it is to survive a boot."""
@@ -141,6 +145,11 @@ class Processes:
         """Drop the record; one that is not there is no error."""
         for folder in (self._lasting, self._passing):
             (folder / _file(namespace, name)).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left. Only while no change is carried out."""
+        for folder in (self._lasting, self._passing):
+            sweep(folder)
 
     def desired(self) -> dict[tuple[str, str], Process]:
         """Read all records. One that cannot be read is logged and left out."""
@@ -239,6 +248,7 @@ def to_status(shown: Mapping[str, Any], process: Process) -> Status:
         memory_bytes=shown["memory_bytes"],
         cpu_ns=shown["cpu_ns"],
         task_count=shown["tasks"],
+        out_of_memory=over and ran_out_of_memory(end),
         words=shown["words"],
         net_inode=shown["net_inode"],
     )
@@ -253,6 +263,14 @@ def how_it_ended(end: Mapping[str, Any]) -> tuple[int | None, str]:
     if end.get("exit_code") == "exited" and status.isdigit():
         return int(status), ""
     return None, f"SIG{status}" if status else ""
+
+
+def ran_out_of_memory(end: Mapping[str, Any]) -> bool:
+    """Whether the kernel ended it, or a process of its control group, for want of memory.
+
+    Source: systemd.exec(5), $SERVICE_RESULT; OOMPolicy= in systemd.service(5).
+    """
+    return end.get("result") == "oom-kill"
 
 
 def _unrecorded(shown: Mapping[str, Any]) -> Process:

@@ -11,6 +11,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 CLONE_NEWNET = 0x40000000
@@ -50,19 +51,30 @@ def umount(target: str) -> None:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a throw-away thread; answer what it answers, raise what it raises."""
+    """Run `work` in a throw-away thread; answer what it answers, raise what it raises.
+
+    Wherever it went, it ends in its maker's network namespace: the kernel may take a while to let
+    go of a thread that has been joined, and what it was in looked busy until then.
+    """
     answers: list[T] = []
     errors: list[BaseException] = []
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def run() -> None:
         try:
             answers.append(work())
         except BaseException as e:  # noqa: BLE001 - it is raised again, in the caller's thread
             errors.append(e)
+        # Without the leave to go back it has had none to go elsewhere, either.
+        with suppress(OSError):
+            setns(home)
 
     thread = threading.Thread(target=run, name="netns")
-    thread.start()
-    thread.join()
+    try:
+        thread.start()
+        thread.join()
+    finally:
+        os.close(home)
     if errors:
         raise errors[0]
     return answers[0]

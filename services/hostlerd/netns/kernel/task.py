@@ -15,6 +15,8 @@ from hostlerd.netns.kernel.tasks import Found
 from hostlerd.netns.model.task import Task
 
 _UNIT = re.compile(r"/hostler-run-([a-z][a-z0-9-]{0,31})\.([a-z][a-z0-9-]{0,31})\.service(/|$)")
+# Threads of ours visit namespaces to look at them; that makes no namespace busy.
+_OURS = re.compile(r"/hostler-(netns|(job|restore|revert)@netns)\.service(/|$)")
 _INODE = re.compile(r"net:\[([0-9]{1,19})\]")
 
 
@@ -75,6 +77,11 @@ def process_of(cgroup: str) -> tuple[str, str] | None:
     return (unit[1], unit[2]) if unit else None
 
 
+def is_ours(cgroup: str) -> bool:
+    """Whether a task is one of this domain's own processes."""
+    return _OURS.search(cgroup) is not None
+
+
 class LauncherTasks:
     """Finds processes for the namespaces' part of the kernel; see kernel.tasks.Tasks."""
 
@@ -86,5 +93,6 @@ class LauncherTasks:
         found: dict[int, list[int]] = defaultdict(list)
         tasks, truncated = self._launcher.tasks(net=inode)
         for task in tasks:
-            found[task["namespaces"]["net"]].append(task["pid"])
+            if not is_ours(task["cgroup"]):
+                found[task["namespaces"]["net"]].append(task["pid"])
         return Found(found, truncated)

@@ -129,6 +129,7 @@ class Status:
     memory_bytes: int = 0
     cpu_ns: int = 0
     task_count: int = 0
+    out_of_memory: bool = False
     words: str = ""
     net_inode: int = 0
 

@@ -51,23 +51,25 @@ class CounterService(counter_pb2_grpc.CounterServiceServicer):  # type: ignore[m
         interval_s = _interval_s(request)
         before: dict[str, LinkCounters] = {}
         before_s = due_s = time.monotonic()
-        seq = 0
-        while True:
+        seq, dropped = request.after_seq, _missed(request, interval_s)
+        while not 0 < request.count <= seq:
             links, at, now_s = await self._read(request.namespace, request.ifname)
             seq += 1
             yield pb.WatchCountersResponse(
                 seq=seq,
                 time=at,
+                dropped=dropped,
                 links=[
                     _reading(request.namespace, x, before.get(x.ifname), now_s - before_s)
                     for x in links
                 ],
             )
-            if seq == request.count:
-                return
             before, before_s = {link.ifname: link for link in links}, now_s
-            due_s = max(due_s + interval_s, time.monotonic())
-            await asyncio.sleep(due_s - time.monotonic())
+            late_s = time.monotonic() - due_s
+            dropped = max(0, int(late_s / interval_s) - 1)
+            due_s += max(interval_s, late_s)
+            if seq != request.count:
+                await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     async def _read(
         self, namespace: str, ifname: str
@@ -95,11 +97,20 @@ def _interval_s(request: pb.WatchCountersRequest) -> float:
         interval_s = request.interval.seconds + request.interval.nanos / 1e9
         if not _SHORTEST_S <= interval_s <= _LONGEST_S:
             faults.append(Violation("interval", "must be from 100 ms to 1 h"))
-    if request.count < 0:
-        faults.append(Violation("count", "must not be negative"))
+    for name in ("count", "after_seq"):
+        if getattr(request, name) < 0:
+            faults.append(Violation(name, "must not be negative"))
     if faults:
         raise InvalidRequest.of(faults)
     return interval_s
+
+
+def _missed(request: pb.WatchCountersRequest, interval_s: float) -> int:
+    """How many readings would have been made between an earlier stream's last and now."""
+    if not request.HasField("after_time"):
+        return 0
+    after_s = request.after_time.seconds + request.after_time.nanos / 1e9
+    return max(0, int((time.time() - after_s) / interval_s) - 1)
 
 
 def _counters(namespace: str, link: LinkCounters) -> pb.LinkCounters:

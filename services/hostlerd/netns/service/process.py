@@ -163,9 +163,7 @@ class ProcessService(process_pb2_grpc.ProcessServiceServicer):  # type: ignore[m
     ) -> AsyncIterator[pb.StreamLogsResponse]:
         """Stream what a process has written."""
         namespace, name = _checked(request.namespace, request.name)
-        if not 0 <= request.tail <= logs.MAX_TAIL:
-            words = f"must be from 0 to {logs.MAX_TAIL}"
-            raise InvalidRequest.of([Violation("tail", words)])
+        _check_logs(request)
         view = await self.runtime.blocking(self.processes.view, namespace, name)
         if (namespace, name) not in view.statuses:
             raise plan.not_found(namespace, name)
@@ -173,7 +171,7 @@ class ProcessService(process_pb2_grpc.ProcessServiceServicer):  # type: ignore[m
             logs.open_log, namespace, name, request.tail or _TAIL, request.after_cursor
         )
         try:
-            seq = 0
+            seq = request.after_seq
             while True:
                 batches: list[logs.Batch] = await self.runtime.blocking(log.read, request.follow)
                 for batch in batches:
@@ -237,6 +235,16 @@ def _page_size(size: int, found: list[Violation]) -> int:
     if found:
         raise InvalidRequest.of(found)
     return min(size or _PAGE_MOST, _PAGE_MOST)
+
+
+def _check_logs(request: pb.StreamLogsRequest) -> None:
+    found = []
+    if not 0 <= request.tail <= logs.MAX_TAIL:
+        found.append(Violation("tail", f"must be from 0 to {logs.MAX_TAIL}"))
+    if request.after_seq < 0:
+        found.append(Violation("after_seq", "must not be negative"))
+    if found:
+        raise InvalidRequest.of(found)
 
 
 async def _wait(log: logs.Log) -> None:

@@ -101,6 +101,7 @@ def status_to_proto(status: Status) -> pb.ProcessStatus:
         memory_bytes=status.memory_bytes,
         cpu_time=_duration(status.cpu_ns),
         task_count=status.task_count,
+        out_of_memory=status.out_of_memory,
     )
     if status.start_time:
         message.start_time.CopyFrom(Timestamp(seconds=status.start_time))
@@ -127,12 +128,16 @@ def task_to_proto(task: Task) -> pb.Task:
     )
 
 
-def exited_to_proto(code: int | None, signal_name: str) -> pb.RunProcessResponse.Exited:
+def exited_to_proto(
+    code: int | None, signal_name: str, out_of_memory: bool = False
+) -> pb.RunProcessResponse.Exited:
     """Answer how a run has ended: a signal counts as 128 and its number, as shells have it."""
     if code is None:
         number = signal.Signals.__members__.get(signal_name)
         code = 128 + (number.value if number else 0)
-    return pb.RunProcessResponse.Exited(exit_code=code, exit_signal=signal_name)
+    return pb.RunProcessResponse.Exited(
+        exit_code=code, exit_signal=signal_name, out_of_memory=out_of_memory
+    )
 
 
 def batch_to_proto(batch: Batch, seq: int) -> pb.StreamLogsResponse:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hostler.api.netns.v1 import process_pb2 as pb
 from hostlerd.netns.errors import ProcessNotRunning
-from hostlerd.netns.kernel.process import how_it_ended
+from hostlerd.netns.kernel.process import how_it_ended, ran_out_of_memory
 from hostlerd.netns.kernel.running import CHUNK_BYTES, Running
 from hostlerd.netns.model.process import Process, check_signal
 from hostlerd.netns.service.process_convert import exited_to_proto
@@ -67,7 +67,8 @@ async def _outputs(queue: _Queue) -> AsyncIterator[dict[str, Any]]:
             yield {kind: value}
         else:
             streams -= 1
-    yield {"exited": exited_to_proto(*how_it_ended(end or {}))}
+    end = end or {}
+    yield {"exited": exited_to_proto(*how_it_ended(end), ran_out_of_memory(end))}
 
 
 async def _pump(queue: _Queue, kind: str, running: Running, fd: int) -> None:
