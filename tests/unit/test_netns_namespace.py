@@ -343,6 +343,7 @@ def test_a_hidden_route_of_the_host_is_warned_of() -> None:
     host = replace(HOST, routes=((ip_network("10.0.0.0/8"), "eth0"),))
     done = plan.create(web(veth("10.1.0.2/30", host=("10.1.0.1/30",))), state(host=host), POOLS)
     assert [(n.code, n.subject) for n in done.notices] == [("OVERLAPS_HOST_ROUTE", "web")]
+    assert [n.context for n in done.notices] == [("interface eth0", "namespace web")]
 
 
 def test_names_of_foreign_namespaces_are_refused() -> None:

@@ -33,6 +33,10 @@ def test_values_and_the_domains_own_table(tmp_path):
         ("[limits]\nconections = 1", "limits.conections"),
         ("[limits]\ncalls = true", "limits.calls"),
         ("netns = 1", "netns"),
+        ('management_addresses = "192.0.2.1"', "management_addresses"),
+        ("management_addresses = []", "management_addresses"),
+        ('management_addresses = ["192.0.2.1/24"]', "management_addresses.*host bits"),
+        ('[log]\nlevel = "loud"', "log.level"),
         ("= 1", "hostler.toml"),
     ],
 )

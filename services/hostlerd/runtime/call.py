@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from hostler.api.common.v1 import change_pb2
+from hostlerd.runtime import log
 from hostlerd.runtime.access import Method
 
 
@@ -40,8 +42,18 @@ class Call:
     outside: bool = False
     # The id that the client gave to the run it belongs to; empty if it gave none.
     run: str = ""
+    # Whether it only asks for the plan.
+    validate_only: bool = False
     # Whether the policies let it through only if somebody else has approved it.
     approval_needed: bool = False
+    # The id that its caller drew for the change, and the approval that let it through.
+    request_id: str = ""
+    approval: str = ""
+    # The SHA-256 of the request, in hex, and the id under which its change is journalled.
+    body_sha256: str = ""
+    change_id: str = ""
+    # The job that it was taken on as, or that carries it out; empty if none.
+    job: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -55,6 +67,12 @@ _CURRENT: ContextVar[Call] = ContextVar("call")
 def enter(call: Call) -> None:
     """Make this the call that is being handled, in this context and those made from it."""
     _CURRENT.set(call)
+    log.bind(
+        method=call.method.name,
+        identity=call.caller.identity,
+        peer=call.caller.peer,
+        run=call.run,
+    )
 
 
 def current() -> Call:
@@ -70,6 +88,14 @@ class Progress(Protocol):
 
         May raise DomainError to stop the change, which is then undone.
         """
+        ...
+
+    def stays(self, words: str) -> None:
+        """A step was done that is not taken back, whatever comes."""
+        ...
+
+    def applied(self, change: change_pb2.Change) -> None:
+        """All steps are done; this is what the caller will be answered. Raises OSError."""
         ...
 
 

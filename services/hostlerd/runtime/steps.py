@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from ipaddress import (
@@ -55,13 +55,21 @@ class Notice:
     subject: str = ""
     context: tuple[str, ...] = ()
 
+    def with_context(self, *words: str) -> Notice:
+        """Answer it with what a layer above knows of where it came up: the innermost comes first.
+
+        Each layer that passes a notice on says its part in this way; none changes the message.
+        """
+        return replace(self, context=(*self.context, *words))
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a change will do, in order.
 
     `etag` is the resource's before, `etag_after` when all steps are done. `result` is the domain's
-    model of what will be there then; the service turns it into its answer.
+    model of what will be there then; the service turns it into its answer. `bindings` is what a
+    destroy token holds fast beside the steps, such as a disk's serial number and `diskseq`.
     """
 
     steps: tuple[Step, ...] = ()
@@ -69,6 +77,7 @@ class Plan:
     etag_after: str = ""
     notices: tuple[Notice, ...] = ()
     result: Any = None
+    bindings: Mapping[str, Any] = field(default_factory=dict)
     _hash: str = field(default="", init=False, repr=False, compare=False)
 
     @property

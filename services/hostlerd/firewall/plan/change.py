@@ -164,7 +164,8 @@ def _refuse_unreadable(state: State, but: str) -> None:
 
 def _notices(want: Ruleset, state: State) -> tuple[Notice, ...]:
     found = [Notice("DRIFT", words, "inet hostler") for words in drift(state)]
-    return (*found, *_foreign_drops(want, state), *_bridged_hairpins(want, state))
+    found += [*_foreign_drops(want, state), *_bridged_hairpins(want, state)]
+    return tuple(notice.with_context(f"ruleset {want.name}") for notice in found)
 
 
 def _foreign_drops(want: Ruleset, state: State) -> list[Notice]:

@@ -13,7 +13,7 @@ from hostlerd.netns.errors import (
 )
 from hostlerd.netns.model.asked import AskedNamespace
 from hostlerd.netns.model.link_steps import RemoveHostLinks, RemoveLink, SetSysctl
-from hostlerd.netns.model.namespace import Namespace, Network, Veth
+from hostlerd.netns.model.namespace import Interface, Namespace, Network, Veth
 from hostlerd.netns.model.parse import Faults, parse_namespace
 from hostlerd.netns.model.seen import Seen, State
 from hostlerd.netns.model.steps import CreateNetns, ForgetSpec, PublishNetns, RemoveDns, RemoveNetns
@@ -339,11 +339,17 @@ def _notices(wants: Sequence[Namespace], state: State) -> Iterable[Notice]:
     routed = [n for n, ifname in state.host.routes if ifname not in own and n not in connected]
     taken = Taken(routed)
     for want in wants:
-        networks = {a.network for i in want.interfaces for a in i.host_addresses}
-        for network in sorted(networks, key=str):
-            if taken.end_of_overlap(network) is not None:
-                yield Notice(
-                    "OVERLAPS_HOST_ROUTE",
-                    f"a route of the host leads to addresses of {network}",
-                    subject=want.name,
-                )
+        for interface in want.interfaces:
+            for notice in _overlaps(want.name, interface, taken):
+                yield notice.with_context(f"namespace {want.name}")
+
+
+def _overlaps(name: str, interface: Interface, taken: Taken) -> Iterable[Notice]:
+    for network in sorted({a.network for a in interface.host_addresses}, key=str):
+        if taken.end_of_overlap(network) is not None:
+            notice = Notice(
+                "OVERLAPS_HOST_ROUTE",
+                f"a route of the host leads to addresses of {network}",
+                subject=name,
+            )
+            yield notice.with_context(f"interface {interface.name}")
