@@ -50,3 +50,21 @@ def _one(field: FieldDescriptor, value: Any) -> Any:
         known = field.enum_type.values_by_number.get(value)
         return known.name if known else value
     return value
+
+
+def clear(message: Message) -> None:
+    """Clear the fields marked debug_redact, in it and in all that it holds."""
+    for field, value in message.ListFields():
+        if field.GetOptions().debug_redact:
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for inner in _inner(field, value):
+                clear(inner)
+
+
+def _inner(field: FieldDescriptor, value: Any) -> list[Message]:
+    kind = field.message_type
+    if kind is not None and kind.GetOptions().map_entry:
+        of = kind.fields_by_name["value"]
+        return list(value.values()) if of.message_type is not None else []
+    return list(value) if field.is_repeated else [value]
