@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import walk_packages
 from typing import Any
 
-from hostler.core.bundle import Policy
+from hostler.core import decision
+from hostler.core.bundle import Bundle, Policy
+from hostler.core.decision import CLASSES, ROOT_EQUIVALENT, Action, Decision, Policies, Question
 from hostler.fleet import PORTS
 from hostler.policy import PolicyError
 
 _CONTEXT = {
     "local": {"type": "Boolean", "required": True},
     "peer": {"type": "String", "required": True},
+    "validate_only": {"type": "Boolean", "required": True},
+    "approvals": {"type": "Long", "required": True},
 }
 _RESOURCE = {
     "domain": {"type": "String", "required": True},
@@ -62,9 +67,66 @@ def validate(policies: Iterable[Policy]) -> Sequence[str]:
     return found
 
 
+def too_wide(policies: Iterable[Policy]) -> Sequence[str]:
+    """Answer which permits cover ROOT_EQUIVALENT methods without saying so; needs Cedar.
+
+    Daemons do not count such a permit for those methods: whoever may call them owns the host, and
+    that has to be written down in so many words.
+    """
+    found = []
+    known = [action for action in known_actions() if action.access_class == ROOT_EQUIVALENT]
+    for policy in policies:
+        (parsed,) = decision.parsed(policy.cedar).values()
+        (named,) = decision.named_actions(policy.cedar).values()
+        covered = [action.method for action in known if _covers(parsed["action"], action)]
+        unnamed = any(not decision.names(a, named) for a in known if a.method in covered)
+        if parsed["effect"] == "permit" and unnamed:
+            found.append(
+                f'@id("{policy.id}"): covers {ROOT_EQUIVALENT} methods without naming '
+                f'Action::"class/{ROOT_EQUIVALENT}", and does not count for them'
+            )
+    return found
+
+
+def _covers(scope: Mapping[str, Any], action: Action) -> bool:
+    """Tell whether the scope of a policy, as Cedar's JSON has it, takes in an action."""
+    if scope["op"] == "All":
+        return True
+    entities = scope.get("entities") or [scope["entity"]]
+    wanted = {entity["id"] for entity in entities}
+    within = {action.method, *action.parents} if scope["op"] == "in" else {action.method}
+    return bool(wanted & within)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What policies say to a call, and what they would say had somebody else approved it."""
+
+    decision: Decision
+    approved: Decision
+
+    @property
+    def approval_needed(self) -> bool:
+        """Whether only the approval of another is missing."""
+        return not self.decision.allowed and self.approved.allowed
+
+
+def explain(bundle: Bundle, question: Question) -> Explanation:
+    """Answer why a call is allowed or denied; the groups of the question are the bundle's.
+
+    Needs Cedar. Raises ValueError if the policies do not parse.
+    """
+    policies = Policies(bundle.cedar(), known_actions())
+    asked = replace(question, groups=bundle.groups_of(question.identity))
+    now = policies.decide(replace(asked, approvals=0))
+    if not decision.can_be_approved(question.action):
+        return Explanation(now, now)
+    return Explanation(now, policies.decide(replace(asked, approvals=1)))
+
+
 def schema() -> dict[str, Any]:
     """Make the Cedar schema of Hostler's API from its protos. Source: Cedar schema, JSON form."""
-    groups = [f"class/{name}" for name in ("READ", "CHANGE", "DESTROY", "ROOT_EQUIVALENT")]
+    groups = [f"class/{name}" for name in CLASSES]
     groups += [f"domain/{domain}" for domain in PORTS]
     applies = {
         "principalTypes": ["Identity"],
@@ -73,9 +135,9 @@ def schema() -> dict[str, Any]:
     }
     # A group applies as an action does: no method may be in it yet.
     actions: dict[str, Any] = {group: {"appliesTo": applies} for group in groups}
-    for name, access_class, domains in _methods():
-        parents = [f"class/{access_class}", *(f"domain/{domain}" for domain in domains)]
-        actions[name] = {"memberOf": [{"id": parent} for parent in parents], "appliesTo": applies}
+    for action in known_actions():
+        parents = [{"id": parent} for parent in action.parents]
+        actions[action.method] = {"memberOf": parents, "appliesTo": applies}
     entities = {
         "Group": {},
         "Identity": {"memberOfTypes": ["Group"]},
@@ -84,8 +146,8 @@ def schema() -> dict[str, Any]:
     return {"": {"entityTypes": entities, "actions": actions}}
 
 
-def _methods() -> Iterable[tuple[str, str, Sequence[str]]]:
-    """Answer each annotated method's name and class, and the domains at whose doors it is."""
+def known_actions() -> Iterable[Action]:
+    """Answer every annotated method, with its class and the domains at whose doors it is."""
     from hostler.api.common.v1 import access_pb2
 
     for module in _modules():
@@ -96,7 +158,7 @@ def _methods() -> Iterable[tuple[str, str, Sequence[str]]]:
                 access = method.GetOptions().Extensions[access_pb2.access]
                 kind = getattr(access, "class")
                 name = access_pb2.AccessClass.Name(kind).removeprefix("ACCESS_CLASS_")
-                yield f"/{service.full_name}/{method.name}", name, domains
+                yield Action(f"/{service.full_name}/{method.name}", name, domains)
 
 
 def _modules() -> Iterable[Any]:

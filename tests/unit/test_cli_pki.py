@@ -186,3 +186,20 @@ def test_help_imports_nothing_heavy(group):
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     print(f"{group}: {1000 * (time.perf_counter() - begun):.0f} ms")
+
+
+def test_explain_says_who_may_what_and_why(ready):
+    for user, group in (("vera", "viewers"), ("otto", "operators"), ("anna", "admins")):
+        ready("policy", "grant", user, group)
+    expected = {
+        ("vera", "ListNamespaces"): "a policy permits it, and none forbids it",
+        ("vera", "CreateNamespace"): "no policy permits it",
+        ("otto", "CreateNamespace"): "a policy permits it, and none forbids it",
+        ("otto", "StartProcess"): "no policy permits it",
+        ("anna", "StartProcess"): "a policy permits it, and none forbids it",
+    }
+    for (user, method), why in expected.items():
+        told = ready("-o", "json", "policy", "explain", user, method, "web", ok=False)
+        assert as_json(told)["why"] == why, (user, method, told.stderr)
+        assert told.returncode == (0 if "permits it, and" in why else 1)
+    assert ready("policy", "explain", "vera", "NoSuchMethod", ok=False).returncode == 2

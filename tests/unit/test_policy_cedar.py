@@ -1,12 +1,15 @@
 """The default policies, judged by Cedar itself on the entities that daemons use."""
 
 import json
+from datetime import UTC, datetime
+from importlib import resources
 
 import cedarpy
 import pytest
 
 from hostler import cedar
-from hostler.core.bundle import Policy
+from hostler.core.bundle import Bundle, Policy
+from hostler.core.decision import Question
 from hostler.policy import PolicyError, default_policies, mentioned_groups
 
 POLICIES = default_policies()
@@ -41,7 +44,7 @@ def decide(identity, action, access_class, groups=(), *, local=False, policies=P
         "principal": {"type": "Identity", "id": identity},
         "action": {"type": "Action", "id": action},
         "resource": {"type": "Resource", "id": "netns/web"},
-        "context": {"peer": "10.0.0.1", "local": local},
+        "context": {"peer": "10.0.0.1", "local": local, "validate_only": False, "approvals": 0},
     }
     text = "\n".join(policy.cedar for policy in policies)
     result = cedarpy.is_authorized(request, text, json.dumps(entities))
@@ -175,3 +178,76 @@ def test_every_method_of_the_api_has_a_class_in_the_schema():
 def test_what_is_not_one_policy_is_refused(text):
     with pytest.raises(PolicyError, match="own"):
         cedar.check_syntax([Policy("own", text)])
+
+
+def example():
+    """The policy that default.cedar shows in its comments."""
+    text = resources.files("hostler").joinpath("policies/default.cedar").read_text("utf-8")
+    lines = [line.removeprefix("//").strip() for line in text.splitlines()]
+    begin = lines.index('@id("two-persons")')
+    end = next(n for n in range(begin, len(lines)) if lines[n].endswith(";"))
+    return Policy("two-persons", "\n".join(lines[begin : end + 1]))
+
+
+def question(user, method, **more):
+    action = next(a for a in cedar.known_actions() if a.method.endswith(f"/{method}"))
+    return Question(f"spiffe://lab.hostler/user/{user}", (), action, "netns", "web", **more)
+
+
+def signed(*policies):
+    return Bundle(
+        version=1,
+        trust_domain="lab.hostler",
+        created=datetime.now(UTC),
+        members={ALICE: ("admins",), "spiffe://lab.hostler/user/vera": ("viewers",)},
+        policies=policies,
+        revoked=frozenset(),
+    )
+
+
+def test_the_example_of_two_persons_holds_against_the_api():
+    assert cedar.validate([example()]) == [] and cedar.too_wide([example()]) == []
+
+
+def test_it_is_explained_what_an_approval_would_do():
+    bundle = signed(*POLICIES, example())
+    run = cedar.explain(bundle, question("alice", "RunProcess"))
+    assert run.approval_needed and run.decision.policies == ("two-persons",)
+    assert run.approved.policies == ("admins-root-equivalent",)
+    start = cedar.explain(bundle, question("alice", "StartProcess"))
+    assert start.decision.allowed and not start.approval_needed
+    assert cedar.explain(
+        bundle, question("alice", "RunProcess", validate_only=True)
+    ).decision.allowed
+    denied = cedar.explain(bundle, question("vera", "RunProcess"))
+    assert not denied.approval_needed and not denied.approved.allowed
+    # A read cannot wait for anybody.
+    never = Policy(
+        "r", '@id("r") forbid (principal, action, resource) unless {context.approvals>0};'
+    )
+    read = cedar.explain(signed(*POLICIES, never), question("vera", "ListNamespaces"))
+    assert not read.decision.allowed and not read.approval_needed
+
+
+@pytest.mark.parametrize(
+    ("scope", "wide"),
+    [
+        ("action", True),
+        ('action in Action::"domain/netns"', True),
+        ('action in [Action::"class/READ", Action::"domain/netns"]', True),
+        ('action in [Action::"domain/netns", Action::"class/ROOT_EQUIVALENT"]', False),
+        ('action in Action::"class/CHANGE"', False),
+        ('action in Action::"domain/firewall"', False),
+        ('action == Action::"/hostler.api.netns.v1.ProcessService/RunProcess"', False),
+    ],
+)
+def test_a_permit_that_covers_root_equivalent_without_naming_it_is_pointed_out(scope, wide):
+    text = f'@id("own") permit (principal, {scope}, resource);'
+    found = cedar.too_wide([Policy("own", text)])
+    assert bool(found) is wide
+    assert all(line.startswith('@id("own")') and "ROOT_EQUIVALENT" in line for line in found)
+    assert cedar.too_wide([Policy("own", text.replace("permit", "forbid"))]) == []
+
+
+def test_no_default_policy_is_too_wide():
+    assert cedar.too_wide(POLICIES) == []

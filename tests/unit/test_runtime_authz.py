@@ -48,7 +48,7 @@ def authorizer(made=None):
 
 
 def allowed(authorizer, identity, method, *names, local=False):
-    call = Call(method, Caller(identity, "peer", local), names)
+    call = Call(method, Caller(identity, "peer", local), resources=names)
     try:
         authorizer.authorize(call)
     except PermissionDenied:
@@ -130,3 +130,101 @@ def test_policies_that_do_not_parse_leave_the_ones_in_force():
     with pytest.raises(ValueError):
         authz.use(bundle("permit (principal"))
     assert allowed(authz, who("admin"), METHODS["CHANGE"], "web")
+
+
+TWO = """
+@id("two")
+forbid (principal, action in [Action::"class/DESTROY", Action::"class/READ"], resource)
+unless { context.approvals >= 1 };
+"""
+ADMIN, OPERATOR = who("admin"), who("operator")
+
+
+def judged(authz, identity, method, *names, **more):
+    """The call after it was let through, or None."""
+    call = Call(method, Caller(identity, "peer", False), resources=names, **more)
+    try:
+        authz.authorize(call)
+    except PermissionDenied:
+        return None
+    return call
+
+
+def test_what_an_approval_would_allow_goes_as_far_as_the_guard():
+    authz = authorizer(bundle(DEFAULT, TWO))
+    assert judged(authz, ADMIN, METHODS["DESTROY"], "web").approval_needed
+    assert not judged(authz, ADMIN, METHODS["CHANGE"], "web").approval_needed
+    assert judged(authz, OPERATOR, METHODS["DESTROY"], "web") is None
+
+
+def test_a_read_cannot_wait_for_an_approval():
+    """It has no plan that somebody could look at, and no guard in its way."""
+    assert judged(authorizer(bundle(DEFAULT, TWO)), ADMIN, METHODS["READ"], "web") is None
+
+
+@pytest.mark.parametrize(
+    ("service", "waits"),
+    [
+        ("ApprovalService/ApproveChange", False),
+        ("JobService/CancelJob", False),
+        ("ConfirmService/ConfirmPending", False),
+        ("BundleService/PushBundle", True),
+    ],
+)
+def test_what_approves_confirms_and_cancels_cannot_wait_for_an_approval(service, waits):
+    method = Method(f"/hostler.api.common.v1.{service}", "CHANGE")
+    authz = Authorizer("netns", [method])
+    authz.use(bundle(DEFAULT, TWO.replace("class/READ", "class/CHANGE")))
+    assert bool(judged(authz, ADMIN, method)) is waits
+
+
+def test_one_resource_of_many_that_needs_an_approval_is_enough():
+    two = TWO.replace("resource)", 'resource == Resource::"netns/db")')
+    authz = authorizer(bundle(DEFAULT, two))
+    assert not judged(authz, ADMIN, METHODS["DESTROY"], "web").approval_needed
+    assert judged(authz, ADMIN, METHODS["DESTROY"], "web", "db").approval_needed
+
+
+def test_a_denial_that_no_approval_helps_against_names_what_stands_in_the_way():
+    never = '@id("never") forbid (principal, action, resource == Resource::"netns/db");'
+    authz = authorizer(bundle(DEFAULT, TWO, never))
+    call = Call(METHODS["DESTROY"], Caller(ADMIN, "peer", False), resources=("db",))
+    with pytest.raises(PermissionDenied) as caught:
+        authz.authorize(call)
+    assert caught.value.metadata["policies"] == "never" and not call.approval_needed
+
+
+def test_a_policy_may_let_plans_pass():
+    two = TWO.replace(">= 1", ">= 1 || context.validate_only")
+    authz = authorizer(bundle(DEFAULT, two))
+    assert not judged(authz, ADMIN, METHODS["DESTROY"], "web", validate_only=True).approval_needed
+    assert judged(authz, ADMIN, METHODS["DESTROY"], "web").approval_needed
+
+
+@pytest.mark.parametrize(
+    ("scope", "opens"),
+    [
+        ("action", False),
+        ('action in Action::"domain/netns"', False),
+        ('action in [Action::"domain/netns", Action::"class/CHANGE"]', False),
+        ('action in Action::"class/ROOT_EQUIVALENT"', True),
+        ('action == Action::"/hostler.api.netns.v1.S/ROOT_EQUIVALENT"', True),
+        ('action in [Action::"domain/netns", Action::"class/ROOT_EQUIVALENT"]', True),
+    ],
+)
+def test_root_equivalent_is_permitted_in_so_many_words_or_not_at_all(scope, opens):
+    authz = authorizer(bundle(f'@id("own") permit (principal, {scope}, resource);'))
+    assert allowed(authz, ADMIN, METHODS["ROOT_EQUIVALENT"], "web") is opens
+    if scope == "action":
+        assert allowed(authz, ADMIN, METHODS["DESTROY"], "web")
+
+
+def test_a_forbid_that_names_the_class_is_not_what_permits_it():
+    wide = '@id("wide") permit (principal, action, resource);'
+    other = """@id("other") forbid (principal, action in Action::"class/ROOT_EQUIVALENT", resource)
+    when { context.local };"""
+    authz = authorizer(bundle(wide, other))
+    call = Call(METHODS["ROOT_EQUIVALENT"], Caller(ADMIN, "peer", False))
+    with pytest.raises(PermissionDenied) as caught:
+        authz.authorize(call)
+    assert caught.value.metadata["policies"] == "wide: without naming ROOT_EQUIVALENT"

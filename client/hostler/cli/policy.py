@@ -14,6 +14,7 @@ from hostler.cli.records import show_record, show_records
 from hostler.fleet import PORTS
 
 if TYPE_CHECKING:
+    from hostler.cedar import Explanation
     from hostler.core.bundle import Bundle
     from hostler.pki import Authority
 
@@ -106,7 +107,9 @@ def check(state: State, folder: Path | None) -> None:
 
     authority = open_authority(state, folder)
     policies = collect_policies(authority.policy_source(), authority.folder)
-    problems = list(cedar.validate(policies)) if cedar.is_available() else []
+    problems = []
+    if cedar.is_available():
+        problems += [*cedar.validate(policies), *cedar.too_wide(policies)]
     problems += [f"no policy names group {group}" for group in _unknown_groups(authority)]
     if not _is_signed(authority, authority.read_bundle()):
         problems.append("the bundle is not as its source: sign it with: hostler policy sign")
@@ -117,6 +120,68 @@ def check(state: State, folder: Path | None) -> None:
     }
     show_record(record, state.output)
     click.get_current_context().exit(1 if problems else 0)
+
+
+@policy.command(
+    epilog=examples(
+        "hostler policy explain alice StartProcess web/main",
+        "hostler policy explain host/web1 GetHost --domain netns",
+        "hostler policy explain local/root DeleteNamespace web --local",
+    )
+)
+@click.argument("user")
+@click.argument("method")
+@click.argument("resource", default="")
+@click.option("--domain", type=click.Choice(list(PORTS)), help="At this door. [default: the first]")
+@click.option("--local", is_flag=True, help="Through the host's unix socket.")
+@click.option("--bare-plan", "validate_only", is_flag=True, help="Asking for the plan alone.")
+@folder_option
+@pass_state
+def explain(state: State, /, user: str, method: str, folder: Path | None, **call: Any) -> None:
+    """Say what the signed policies answer to USER calling METHOD on RESOURCE, and why.
+
+    Exit 1 if it is denied.
+    """
+    from hostler import cedar
+    from hostler.core.decision import Question
+    from hostler.core.names import Identity
+
+    if not cedar.is_available():
+        raise click.ClickException("Cedar is not installed here: pip install cedarpy")
+    authority = open_authority(state, folder)
+    bundle = authority.read_bundle()
+    if bundle is None:
+        raise click.ClickException("no bundle was signed yet; do it with: hostler policy sign")
+    action = next((a for a in cedar.known_actions() if a.method.endswith(f"/{method}")), None)
+    if action is None:
+        raise click.UsageError(f"there is no method {method}")
+    identity = user if call["local"] else str(Identity.of(user, authority.trust_domain))
+    call["domain"] = call["domain"] or action.domains[0]
+    told = cedar.explain(bundle, Question(identity, (), action, **call))
+    record = {
+        "identity": identity,
+        "method": action.method,
+        "class": action.access_class,
+        "allowed": told.decision.allowed,
+        "approval_needed": told.approval_needed,
+        "policies": list(told.decision.policies),
+        "why": _why(told),
+    }
+    show_record(record, state.output)
+    click.get_current_context().exit(0 if told.decision.allowed else 1)
+
+
+def _why(told: Explanation) -> str:
+    decision = told.decision
+    if decision.errors:
+        return f"a policy cannot be evaluated: {'; '.join(decision.errors)}"
+    if decision.allowed:
+        return "a policy permits it, and none forbids it"
+    if told.approval_needed:
+        return "somebody else has to approve it"
+    if decision.unnamed:
+        return "the policies that permit it do not name its class, or the method itself"
+    return "a policy forbids it" if decision.policies else "no policy permits it"
 
 
 @policy.command(
@@ -142,11 +207,13 @@ def push(state: State, file: Path | None, doors: tuple[str, ...], folder: Path |
 
     Each daemon verifies the CA's signature itself, and takes a newer version only.
     """
-    from hostler.cli.host import domains
+    from hostler.cli.asking import refuse_background
     from hostler.core.bundle import MAX_BUNDLE_BYTES
     from hostler.core.files import read_bounded
+    from hostler.doors import domains
     from hostler.push import PushBundle
 
+    refuse_background(state)
     file = file or open_authority(state, folder).bundle_path
     if not file.exists():
         raise click.ClickException("no bundle was signed yet; do it with: hostler policy sign")

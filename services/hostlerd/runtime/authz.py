@@ -1,13 +1,23 @@
-"""Authorization: Cedar policies from the bundle in force, default deny."""
+"""Authorization: Cedar policies from the bundle in force, default deny.
+
+A call that is denied as it stands, and would be allowed with one approval of somebody else, is let
+in as far as the guard: `Call.approval_needed` says so, and the guard asks for that approval.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from hostler.core.bundle import Bundle
+from hostler.core.decision import (
+    ROOT_EQUIVALENT,
+    Action,
+    Decision,
+    Policies,
+    Question,
+    can_be_approved,
+)
 from hostlerd.runtime.access import Method
 from hostlerd.runtime.call import Call
 from hostlerd.runtime.errors import Code, DomainError
@@ -51,13 +61,10 @@ class ForeignTrustDomain(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
-    """A bundle with its policies parsed: parsing costs more than deciding."""
+    """A bundle with its policies parsed."""
 
     bundle: Bundle
-    policies: Any
-    # Actions and their groups alone. The caller joins them per call: with all members in it, a
-    # decision would take the longer the more members there are.
-    actions: Any
+    policies: Policies
 
 
 class Authorizer:
@@ -65,8 +72,9 @@ class Authorizer:
 
     def __init__(self, domain: str, methods: Iterable[Method]) -> None:
         self._domain = domain
-        self._actions = [_action(domain, method) for method in methods]
+        self._actions = [self._action(method) for method in methods]
         self._parsed: _Parsed | None = None
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def bundle(self) -> Bundle | None:
@@ -76,16 +84,22 @@ class Authorizer:
     def use(self, bundle: Bundle) -> None:
         """Decide by this bundle from now on. Raises ValueError if its policies do not parse."""
         self._parsed = self._parse(bundle)
+        for tell in self._listeners:
+            tell()
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called, on whichever thread, each time after another bundle is in force."""
+        self._listeners.append(tell)
 
     def check(self, bundle: Bundle) -> None:
         """Raise ValueError if the bundle could not be used."""
         self._parse(bundle)
 
     def _parse(self, bundle: Bundle) -> _Parsed:
-        import cedarpy
+        return _Parsed(bundle, Policies(bundle.cedar(), self._actions))
 
-        policies = cedarpy.PolicySet.from_str(bundle.cedar())
-        return _Parsed(bundle, policies, cedarpy.Entities.from_json_str(json.dumps(self._actions)))
+    def _action(self, method: Method) -> Action:
+        return Action(method.name, method.access_class, (self._domain,))
 
     def check_identity(self, call: Call) -> None:
         """Refuse a revoked certificate and a foreign trust domain. Raises both."""
@@ -103,56 +117,63 @@ class Authorizer:
     def authorize(self, call: Call) -> None:
         """Return if the policies allow the call on every resource it names.
 
-        Raises PermissionDenied, NoBundle.
+        One that they would allow with an approval passes too, and `call.approval_needed` is set.
+        Raises PermissionDenied, PolicyFaulty, NoBundle.
         """
         if self._parsed is None:
             if call.method.service in (_HOST_SERVICE, _HEALTH):
                 return
             raise NoBundle("this host has no valid bundle; HostService tells why")
+        call.approval_needed = False
+        try:
+            self._decide_all(self._parsed, call, approvals=0)
+            return
+        except PermissionDenied:
+            if not can_be_approved(self._action(call.method)):
+                raise
+        # A denial now names what no approval would help against.
+        self._decide_all(self._parsed, call, approvals=1)
+        call.approval_needed = True
+
+    def authorize_approved(self, call: Call) -> None:
+        """Return if the policies allow the call once somebody has approved it.
+
+        Raises PermissionDenied, PolicyFaulty, NoBundle.
+        """
+        if self._parsed is None:
+            raise NoBundle("this host has no valid bundle; HostService tells why")
+        self._decide_all(self._parsed, call, approvals=1)
+
+    def _decide_all(self, parsed: _Parsed, call: Call, approvals: int) -> None:
         for resource in call.resources or ("",):
-            self._decide(self._parsed, call, resource)
+            self._decide(parsed, call, resource, approvals)
 
-    def _decide(self, parsed: _Parsed, call: Call, resource: str) -> None:
-        import cedarpy
-
-        uid = f"{self._domain}/{resource}" if resource else self._domain
-        identity = call.caller.identity
-        groups = [{"type": "Group", "id": group} for group in parsed.bundle.groups_of(identity)]
-        attributes = {"domain": self._domain, "names": [resource] if resource else []}
-        entities = [
-            {"uid": {"type": "Identity", "id": identity}, "attrs": {}, "parents": groups},
-            {"uid": {"type": "Resource", "id": uid}, "attrs": attributes, "parents": []},
-        ]
-        result = cedarpy.is_authorized(
-            {
-                "principal": {"type": "Identity", "id": identity},
-                "action": {"type": "Action", "id": call.method.name},
-                "resource": {"type": "Resource", "id": uid},
-                "context": {"peer": call.caller.peer, "local": call.caller.local},
-            },
-            parsed.policies,
-            parsed.actions.with_added_json_str(json.dumps(entities)),
+    def _decide(self, parsed: _Parsed, call: Call, resource: str, approvals: int) -> None:
+        caller = call.caller
+        question = Question(
+            caller.identity,
+            parsed.bundle.groups_of(caller.identity),
+            self._action(call.method),
+            self._domain,
+            resource,
+            peer=caller.peer,
+            local=caller.local,
+            validate_only=call.validate_only,
+            approvals=approvals,
         )
-        if result.diagnostics.errors:
-            # Cedar passes over a policy that cannot be evaluated. If it was a forbid, that would
-            # let the call through: what cannot be judged is not allowed.
-            log.error("policy cannot be evaluated", errors=result.diagnostics.errors)
+        decision = parsed.policies.decide(question)
+        if decision.errors:
+            log.error("policy cannot be evaluated", errors=decision.errors)
             raise PolicyFaulty("a policy cannot be evaluated for this call; see the host's journal")
-        if not result.allowed:
-            spoke = result.diagnostics.id_annotations_by_reason or {}
-            ids = [spoke.get(reason) or reason for reason in result.diagnostics.reasons]
-            raise PermissionDenied(
-                f"{identity} may not call {call.method.name}",
-                method=call.method.name,
-                identity=identity,
-                policies=",".join(ids) or "none allows it",
-            )
+        if not decision.allowed:
+            raise _denied(call, decision)
 
 
-def _action(domain: str, method: Method) -> dict[str, Any]:
-    groups = (f"class/{method.access_class}", f"domain/{domain}")
-    return {
-        "uid": {"type": "Action", "id": method.name},
-        "attrs": {},
-        "parents": [{"type": "Action", "id": group} for group in groups],
-    }
+def _denied(call: Call, decision: Decision) -> PermissionDenied:
+    identity, method = call.caller.identity, call.method.name
+    policies = ",".join(decision.policies) or "none allows it"
+    if decision.unnamed:
+        policies += f": without naming {ROOT_EQUIVALENT}"
+    return PermissionDenied(
+        f"{identity} may not call {method}", method=method, identity=identity, policies=policies
+    )
