@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import hashlib
 import json
@@ -24,7 +25,7 @@ import runtime_pki as pki
 
 from hostlerd.runtime.log import get_log
 from hostlerd.runtime.relay import Limits, Peer, Relay
-from hostlerd.runtime.sockets import ListenerKind, SocketsUnusable
+from hostlerd.runtime.sockets import ListenerKind, SocketsUnusable, networks
 
 AUTHORITY = pki.Authority()
 ADMIN = AUTHORITY.user("admin")
@@ -32,6 +33,9 @@ CREDENTIALS = grpc.ssl_channel_credentials(AUTHORITY.certificate, ADMIN.key, ADM
 CHANNEL = [("grpc.ssl_target_name_override", pki.HOST), ("grpc.use_local_subchannel_pool", 1)]
 RETRIES_OFF = ("grpc.enable_retries", 0)
 NOBODY = 65534
+CLONE_NEWNET = 0x40000000
+# Source: ip(7); Python's socket module has no name for it.
+IP_FREEBIND = 15
 
 
 @pytest.fixture
@@ -69,6 +73,34 @@ def silent(port: int, source: str = "127.0.0.1") -> socket.socket:
     sock = socket.socket()
     sock.bind((source, 0))
     sock.connect(("127.0.0.1", port))
+    sock.setblocking(False)
+    return sock
+
+
+@pytest.fixture
+def addresses6() -> Iterator[None]:
+    """Two /64 on the loopback of a network namespace of this test's own, which its thread joins."""
+    if os.geteuid() != 0:
+        pytest.skip("a network namespace takes root")
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(CLONE_NEWNET) == 0
+    try:
+        subprocess.run(["/usr/sbin/ip", "link", "set", "lo", "up"], check=True, timeout=5)
+        for prefix in ("fd5e:c0:1::/64", "fd5e:c0:1:1::/64"):
+            words = ["route", "add", "local", prefix, "dev", "lo"]
+            subprocess.run(["/usr/sbin/ip", "-6", *words], check=True, timeout=5)
+        yield
+    finally:
+        assert libc.setns(before, CLONE_NEWNET) == 0
+        os.close(before)
+
+
+def silent6(port: int, source: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6)
+    sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+    sock.bind((source, 0))
+    sock.connect(("::1", port))
     sock.setblocking(False)
     return sock
 
@@ -188,6 +220,50 @@ async def test_cap_of_one_peer(folder: Path) -> None:
         for sock in kept:
             sock.close()
         await until(lambda: here.relay.statistics.open == 0)
+
+
+@door.on_uvloop
+async def test_callers_of_one_ipv6_64_are_counted_together(folder: Path, addresses6: None) -> None:
+    async with door.opened(folder, Limits(per_peer=4)) as here:
+        kept = [silent6(here.tcp[1], f"fd5e:c0:1::{n}") for n in range(1, 5)]
+        await until(lambda: here.relay.statistics.open == 4)
+        assert await ended(silent6(here.tcp[1], "fd5e:c0:1::5"))
+        assert here.relay.statistics.refused == 1
+        # Its neighbour, and IPv4 mapped into IPv6, are others.
+        kept.append(silent6(here.tcp[1], "fd5e:c0:1:1::1"))
+        kept.append(silent(here.tcp[1]))
+        await until(lambda: here.relay.statistics.open == 6)
+        for sock in kept:
+            sock.close()
+
+
+@door.on_uvloop
+async def test_callers_are_let_in_at_the_management_addresses_alone(folder: Path) -> None:
+    listed = networks(["127.0.0.1", "127.1.0.0/16", "fd00::/8"])
+    async with door.opened(folder, Limits(addresses=listed)) as here:
+        for address in ("127.0.0.1", "127.1.2.3"):
+            async with network(f"{address}:{here.tcp[1]}") as channel:
+                await who(channel)
+        for address in ("127.0.0.2", "127.2.0.1", "::1"):
+            sock = socket.create_connection((address, here.tcp[1]))
+            sock.setblocking(False)
+            assert await ended(sock)
+        assert here.relay.statistics.refused == 3
+        async with local(here.local) as channel:
+            await who(channel)
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64%eth0"),
+    ],
+)
+def test_whom_a_connection_counts_for(address: str, key: str) -> None:
+    assert Peer(ListenerKind.TCP, address=address, port=1).key == key
 
 
 @door.on_uvloop

@@ -8,11 +8,14 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv6Network
 from typing import cast
 
 from hostlerd.runtime.sockets import ListenerKind
 
 _MAPPED = "::ffff:"
+_COUNTED_PREFIXLEN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +23,8 @@ class Peer:
     """The far end of a connection, as the kernel names it.
 
     `address` and `port` are set for TCP; `uid`, `gid` and `pid` for local callers, as they were
-    when the caller connected (SO_PEERCRED, unix(7)). IPv4 mapped into IPv6 is plain IPv4. `own`
-    says that a TCP caller has an address of this very host.
+    when the caller connected (SO_PEERCRED, unix(7)). IPv4 mapped into IPv6 is plain IPv4. `here` is
+    the address of this host that a TCP caller came to; `own` says that it came from that very one.
     """
 
     listener: ListenerKind
@@ -30,18 +33,37 @@ class Peer:
     uid: int | None = None
     gid: int | None = None
     pid: int | None = None
+    here: str | None = field(default=None, compare=False)
     own: bool = field(default=False, compare=False)
 
     @property
-    def key(self) -> str:
-        """Whom limits count this connection for: an address or a uid."""
+    def name(self) -> str:
+        """Who it is without the port: an address or a uid."""
         return f"uid={self.uid}" if self.address is None else self.address
+
+    @property
+    def key(self) -> str:
+        """Whom limits count this connection for: a uid, an IPv4 address or an IPv6 /64.
+
+        Whoever has one address of a /64 has all 2^64 of them (RFC 7084, RFC 8273).
+        """
+        return self.name if self.address is None else _counted(self.address)
 
     def __str__(self) -> str:
         if self.address is None:
             return f"uid={self.uid} pid={self.pid}"
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{host}:{self.port}"
+
+
+@lru_cache(maxsize=4096)
+def _counted(address: str) -> str:
+    if ":" not in address:
+        return address
+    # A link-local address names its link, too: fe80::1%eth0. Each link has a /64 of its own.
+    plain, _, link = address.partition("%")
+    network = IPv6Network((plain, _COUNTED_PREFIXLEN), strict=False)
+    return f"{network}%{link}" if link else str(network)
 
 
 def peer_of(sock: socket.socket, kind: ListenerKind, name: object) -> Peer:
@@ -56,8 +78,14 @@ def peer_of(sock: socket.socket, kind: ListenerKind, name: object) -> Peer:
         pid, uid, gid = struct.unpack("iII", raw)
         return Peer(kind, uid=uid, gid=gid, pid=pid)
     address, port = cast(tuple[str, int], name)[:2]
-    own = sock.getsockname()[0] == address
-    return Peer(kind, address=address.removeprefix(_MAPPED), port=port, own=own)
+    here: str = sock.getsockname()[0]
+    return Peer(
+        kind,
+        address=address.removeprefix(_MAPPED),
+        port=port,
+        here=here.removeprefix(_MAPPED),
+        own=here == address,
+    )
 
 
 class Connection:

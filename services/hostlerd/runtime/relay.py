@@ -24,9 +24,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostlerd.runtime import events
 from hostlerd.runtime.connection import Connection, Ends, Peer, Stalled, peer_of
 from hostlerd.runtime.log import Log
-from hostlerd.runtime.sockets import Listener, ListenerKind, require_private
+from hostlerd.runtime.sockets import (
+    EVERYWHERE,
+    Listener,
+    ListenerKind,
+    Network,
+    require_private,
+    within,
+)
 
 __all__ = ["Connection", "Limits", "Peer", "Relay", "Statistics"]
 
@@ -51,12 +59,14 @@ _QUIET_S = 0.05
 class Limits:
     """What the relay lets through. Times are in seconds unless the name says otherwise.
 
-    `connections` in all, `per_peer` from one address or uid. The last `reserved` of all are for
-    peers that made an authenticated call within `trusted_s`. A connection on which no call began
-    within `first_call_s` is ended, as is one whose caller does not read for `stall_s`, or does
-    not take what is buffered for it within `linger_s` of its end. The keepalive ones are those
-    of tcp(7): a dead peer is found after idle + interval * probes, and after
-    `tcp_user_timeout_ms` when bytes are on the way to it.
+    `connections` in all, `per_peer` from one IPv4 address, IPv6 /64 or uid. The last `reserved` of
+    all are for addresses and uids that made an authenticated call within `trusted_s`. TCP callers
+    are let in at the host's own addresses that lie in `addresses` alone.
+
+    A connection on which no call began within `first_call_s` is ended, as is one whose caller does
+    not read for `stall_s`, or does not take what is buffered for it within `linger_s` of its end.
+    The keepalive ones are those of tcp(7): a dead peer is found after idle + interval * probes, and
+    after `tcp_user_timeout_ms` when bytes are on the way to it.
     """
 
     connections: int = 512
@@ -70,15 +80,16 @@ class Limits:
     keepalive_idle_s: int = 20
     keepalive_interval_s: int = 5
     keepalive_probes: int = 3
+    addresses: tuple[Network, ...] = EVERYWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """Counts since the start, but for `open`, which is now.
 
-    `refused`: over a limit. `expired`: no call in time. `silent`: ended by the caller or the
-    server before a call, as after a failed TLS handshake. `stalled`: the caller did not read.
-    `failed`: the system could not accept, bind or connect.
+    `refused`: over a limit, or at no management address. `expired`: no call in time. `silent`:
+    ended by the caller or the server before a call, as after a failed TLS handshake. `stalled`: the
+    caller did not read. `failed`: the system could not accept, bind or connect.
     """
 
     open: int = 0
@@ -170,8 +181,8 @@ class Relay:
         connection.authenticated = True
         now = time.monotonic()
         # Taken out first, so that the oldest stays the first of the dict.
-        self._trusted.pop(connection.peer.key, None)
-        self._trusted[connection.peer.key] = now
+        self._trusted.pop(connection.peer.name, None)
+        self._trusted[connection.peer.name] = now
         if len(self._trusted) > _TRUSTED_PEERS:
             del self._trusted[next(iter(self._trusted))]
 
@@ -234,15 +245,18 @@ class Relay:
         if refusal := self._refusal(peer):
             sock.close()
             self._counts["refused"] += 1
-            self._complain(refusal, peer=peer, refused=self._counts["refused"])
+            where = {} if peer.here is None else {"at": peer.here}
+            self._complain(refusal, peer=peer, refused=self._counts["refused"], **where)
             return
         self._begin(sock, peer)
 
     def _refusal(self, peer: Peer) -> str:
+        if peer.here is not None and not within(peer.here, self._limits.addresses):
+            return "no management address"
         if self._by_peer[peer.key] >= self._limits.per_peer:
             return "too many connections of one peer"
         free = self._limits.connections - len(self._connections)
-        trusted = time.monotonic() - self._trusted.get(peer.key, float("-inf"))
+        trusted = time.monotonic() - self._trusted.get(peer.name, float("-inf"))
         if free <= self._limits.reserved and trusted > self._limits.trusted_s:
             return "only reserved connections are free"
         return ""
@@ -260,6 +274,7 @@ class Relay:
 
     def _begin(self, sock: socket.socket, peer: Peer) -> None:
         connection = Connection(peer, self._ends)
+        self._log.debug("connection accepted", verbosity=2, peer=peer, at=peer.here or "")
         self._connections.add(connection)
         self._by_peer[peer.key] += 1
         self._read_or_not()
@@ -326,6 +341,9 @@ class Relay:
         self._by_peer[connection.peer.key] -= 1
         if not self._by_peer[connection.peer.key]:
             del self._by_peer[connection.peer.key]
+        self._log.debug(
+            "connection over", verbosity=2, peer=connection.peer, calls=connection.calls
+        )
         if not connection.calls and not connection.explained:
             self._counts["silent"] += 1
             self._complain("connection ended before any call", peer=connection.peer)
@@ -354,7 +372,7 @@ class Relay:
             self._log_window_s, self._logged = now, 0
         self._logged += 1
         if self._logged <= _LOG_LINES:
-            self._log.warning(message, **fields)
+            self._log.warning(message, event=events.CONNECTION_ENDED, **fields)
 
 
 async def _reach(upstream: socket.socket, path: str) -> None:

@@ -2,6 +2,11 @@
 
 Source: sd_listen_fds(3). One `FileDescriptorName=` serves every socket of a unit, so the names
 say nothing: sockets are told apart by their address family.
+
+systemd's TCP socket is bound to every address. To which of them callers may come is decided when a
+connection is accepted, by the address that it came to: so hostler.toml alone says it, a network
+holds for addresses that the host gets later, and no boot fails because one is not there yet, as
+binding to it would. Who knocks elsewhere is cut off before a byte is read.
 """
 
 from __future__ import annotations
@@ -9,9 +14,15 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
+
+Network = IPv4Network | IPv6Network
+EVERYWHERE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 _FIRST_FD = 3
 _MOST_FDS = 64
@@ -72,6 +83,19 @@ def _adopt(fd: int) -> Listener:
         return listener_of(socket.socket(fileno=fd))
     except OSError as error:
         raise SocketsUnusable(f"fd {fd}: {error.strerror}") from error
+
+
+def networks(words: Sequence[str]) -> tuple[Network, ...]:
+    """Read addresses and networks, such as "192.0.2.10" and "fd00::/64". Raises ValueError."""
+    return tuple(ip_network(word) for word in words)
+
+
+@lru_cache(maxsize=1024)
+def within(address: str, listed: tuple[Network, ...]) -> bool:
+    """Tell whether an address, without port, lies in one of the networks."""
+    # Of a link-local address the link does not matter here.
+    found = ip_address(address.partition("%")[0])
+    return any(found in network for network in listed)
 
 
 def require_private(folder: Path) -> None:
