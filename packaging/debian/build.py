@@ -50,6 +50,18 @@ sys.path.insert(0, "/opt/hostler/{version}/daemon")
 sys.argv[0] = "hostlerd-{domain}"
 runpy.run_module("hostlerd.{domain}", run_name="__main__", alter_sys=True)
 """
+# What works for each domain, its own package installed or not.
+START_ANY = """#!/usr/bin/python3 -IS
+import runpy
+import sys
+
+sys.path.insert(0, "/opt/hostler/{version}/daemon")
+domain = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+if domain not in {domains!r}:
+    sys.exit("hostlerd: expects the name of a domain")
+sys.argv[0] = "hostlerd-" + domain
+runpy.run_module("hostlerd." + domain, run_name="__main__", alter_sys=True)
+"""
 START_CLIENT = """#!/usr/bin/python3 -IS
 import sys
 
@@ -74,8 +86,8 @@ DOMAINS = (
         "netns",
         (
             *("hostler-netns.socket", "hostler-netns.service"),
-            *("hostler-launcher.socket", "hostler-launcher.service"),
             "hostler-restore@netns.service.d/domain.conf",
+            "hostler-job@netns.service.d/domain.conf",
         ),
     ),
     Domain(
@@ -83,8 +95,17 @@ DOMAINS = (
         (
             *("hostler-firewall.socket", "hostler-firewall.service"),
             "hostler-restore@firewall.service.d/domain.conf",
+            "hostler-job@firewall.service.d/domain.conf",
         ),
     ),
+)
+
+# Taking back what is pending needs these, whichever domain's package is gone by then.
+COMMON_UNITS = (
+    *("hostler-restore@.service", "hostler-pending.path", "hostler-pending.service"),
+    *("hostler-revert@.service", "hostler-launcher.socket", "hostler-launcher.service"),
+    *("hostler-ship@.service", "hostler-job@.path", "hostler-job@.service"),
+    *(f"hostler-revert@{domain.name}.service.d/domain.conf" for domain in DOMAINS),
 )
 
 
@@ -235,7 +256,7 @@ def stage_client(stage: Path, version: str, cache: Path, wheel: Path) -> None:
 
 
 def stage_common(stage: Path, version: str, cache: Path, wheel: Path) -> None:
-    """Stage hostler-common: the daemons' code tree, users, layout, configuration, restore unit."""
+    """Stage hostler-common: code tree, users, layout, configuration, units of all domains."""
     tree = code_tree(stage, f"/opt/hostler/{version}/daemon", "daemon", cache, wheel)
     for part in (tree / "hostler").iterdir():
         if part.name not in DAEMON_PARTS:
@@ -246,7 +267,17 @@ def stage_common(stage: Path, version: str, cache: Path, wheel: Path) -> None:
     put(stage, "/usr/lib/sysusers.d/hostler.conf", (files / "hostler.sysusers").read_text())
     put(stage, "/usr/lib/tmpfiles.d/hostler.conf", (files / "hostler.tmpfiles").read_text())
     put(stage, "/etc/hostler/hostler.toml", (files / "hostler.toml").read_text())
-    put_unit(stage, "hostler-restore@.service", version)
+    domains = tuple(domain.name for domain in DOMAINS)
+    start = START_ANY.format(version=version, domains=domains)
+    put(stage, f"/opt/hostler/{version}/bin/hostlerd", start, 0o755)
+    ship = START_DAEMON.format(version=version, domain="runtime.audit_ship")
+    put(stage, f"/opt/hostler/{version}/bin/hostlerd-ship", ship, 0o755)
+    for name in COMMON_UNITS:
+        put_unit(stage, name, version)
+    # Armed by being installed: there is nothing to enable, and nothing that forgets to.
+    wants = stage / "lib/systemd/system/paths.target.wants"
+    wants.mkdir()
+    (wants / "hostler-pending.path").symlink_to("../hostler-pending.path")
 
 
 def stage_domain(stage: Path, domain: Domain, version: str) -> None:
@@ -255,6 +286,10 @@ def stage_domain(stage: Path, domain: Domain, version: str) -> None:
     put(stage, f"/opt/hostler/{version}/bin/hostlerd-{domain.name}", start, 0o755)
     for name in domain.units:
         put_unit(stage, name, version)
+    # Looked after from the first boot on, as what is pending is.
+    wants = stage / "lib/systemd/system/paths.target.wants"
+    wants.mkdir()
+    (wants / f"hostler-job@{domain.name}.path").symlink_to("../hostler-job@.path")
 
 
 def pack(stage: Path, package: str, version: str, out: Path) -> Path:

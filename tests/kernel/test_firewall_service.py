@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import pytest
 from firewall_topology import Router, hosts
+from journal_backing import backed
 
 from hostler.api.common.v1 import change_pb2
 from hostler.api.firewall.v1 import ruleset_pb2 as pb
 from hostlerd.firewall.errors import RulesetNotFound
 from hostlerd.firewall.service import RulesetService
-from hostlerd.runtime.changes import Changes
 from hostlerd.runtime.errors import EtagMismatch, InvalidRequest
 
 pytestmark = pytest.mark.kernel
@@ -71,9 +71,10 @@ def router(tmp_path: Path) -> Iterator[Router]:
 
 
 @pytest.fixture
-def service(router: Router) -> RulesetService:
+def service(router: Router, tmp_path: Path) -> RulesetService:
     runtime: Any = InPlace()
-    return RulesetService(runtime, router.kernel, Changes(router.kernel, runtime.blocking))
+    changes = backed(router.kernel, tmp_path / "backing", runtime.blocking)
+    return RulesetService(runtime, router.kernel, changes)
 
 
 def call(router: Router, made: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -1,10 +1,10 @@
 """Pushing a bundle through real doors: the daemons' own service behind real unix sockets."""
 
-import asyncio
 import contextlib
 
 import grpc.aio
 import pytest
+from journal_backing import backed
 
 from hostler import aio
 from hostler.api.common.v1 import bundle_pb2_grpc
@@ -14,7 +14,6 @@ from hostler.push import PushBundle
 from hostler.results import CallFailed
 from hostlerd.runtime.authz import Authorizer
 from hostlerd.runtime.bundle import BundleStore
-from hostlerd.runtime.changes import Changes
 from hostlerd.runtime.common_services import BundleService
 from hostlerd.runtime.pushing import BundleKernel
 
@@ -42,7 +41,7 @@ class Door:
 
     @contextlib.asynccontextmanager
     async def open(self):
-        changes = Changes(BundleKernel(self.store), asyncio.to_thread)
+        changes = backed(BundleKernel(self.store), self.path.with_suffix(".backing"))
         server = grpc.aio.server()
         bundle_pb2_grpc.add_BundleServiceServicer_to_server(
             BundleService(self.store, self.authorizer, changes), server

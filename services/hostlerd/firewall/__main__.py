@@ -33,6 +33,7 @@ def build(runtime: Runtime) -> Domain:
         services=(Service(descriptor, add, service),),
         probes=PROBES,
         restore=lambda: restore(kernel),
+        tidy=kernel.sweep,
     )
 
 

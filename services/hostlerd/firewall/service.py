@@ -126,7 +126,7 @@ class RulesetService:
             self.kernel.check(text)
         except ScratchUnavailable as e:
             notice = Notice("SCRATCH_UNAVAILABLE", e.message, "inet hostler")
-            return change.with_notice(plan, notice)
+            return change.with_notice(plan, notice.with_context("nft checks it as it is applied"))
         return plan
 
 

@@ -61,7 +61,6 @@ def build(runtime: Runtime) -> Domain:
         tasks=LauncherTasks(launcher),
         others=processes.steps(),
     )
-    kernel.sweep()
     changes = runtime.changes(kernel)
     namespaces = NamespaceService(runtime, kernel, changes, pools, Stopping(processes))
     return Domain(
@@ -84,7 +83,14 @@ def build(runtime: Runtime) -> Domain:
         ),
         probes=(*PROBES, probe_launcher),
         restore=lambda: restore(kernel, processes),
+        tidy=lambda: tidy(kernel, processes),
     )
+
+
+def tidy(kernel: Kernel, processes: Processes) -> None:
+    """Remove what killed processes have left."""
+    kernel.sweep()
+    processes.sweep()
 
 
 def restore(kernel: Kernel, processes: Processes) -> None:

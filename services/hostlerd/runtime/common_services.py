@@ -1,22 +1,16 @@
-"""The services that every daemon serves beside its own: host, audit, bundle."""
+"""Services that every daemon serves beside its own: host and bundle."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hostler.api.common.v1 import (
-    audit_pb2,
-    audit_pb2_grpc,
     bundle_pb2,
     bundle_pb2_grpc,
     host_pb2,
@@ -24,11 +18,11 @@ from hostler.api.common.v1 import (
 )
 from hostler.core.bundle import Bundle
 from hostlerd.runtime import host
-from hostlerd.runtime.audit import records
+from hostlerd.runtime.audit import AuditLog
 from hostlerd.runtime.authz import Authorizer
 from hostlerd.runtime.bundle import BundleStore
 from hostlerd.runtime.changes import Blocking, Changes
-from hostlerd.runtime.errors import Code, DomainError, InvalidRequest, Violation
+from hostlerd.runtime.errors import Code, DomainError
 from hostlerd.runtime.pushing import PushBundle
 from hostlerd.runtime.steps import Plan
 
@@ -63,8 +57,10 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
         certificate: Certificate | None,
         blocking: Blocking,
         caller: Callable[[], str],
+        audit: AuditLog,
     ) -> None:
         self._domain = domain
+        self._audit = audit
         self._probes = probes
         self._bundles = bundles
         self._authorizer = authorizer
@@ -98,6 +94,7 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
                     _timestamp(certificate.certificate_expire_time) if certificate else None
                 ),
                 caller=self._caller(),
+                audit_problem=self._audit.problem,
             )
         )
 
@@ -111,49 +108,6 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
 
     def _look(self) -> _Known:
         return host.facts(), host.probe(self._probes)
-
-
-class AuditService(audit_pb2_grpc.AuditServiceServicer):  # type: ignore[misc]
-    """Reads the daemon's own audit log."""
-
-    def __init__(self, path: Path, blocking: Blocking) -> None:
-        self._path = path
-        self._blocking = blocking
-
-    async def ListAuditRecords(
-        self, request: audit_pb2.ListAuditRecordsRequest, context: Any
-    ) -> Any:
-        """List records, oldest first; page tokens are sequence numbers."""
-        after = request.after_seq
-        if request.page_token:
-            if not request.page_token.isdecimal():
-                raise InvalidRequest.of([Violation("page_token", "not one of this service's")])
-            after = max(after, int(request.page_token))
-        return await self._blocking(self._list, request, after)
-
-    def _list(self, request: audit_pb2.ListAuditRecordsRequest, after: int) -> Any:
-        size = min(request.page_size if request.page_size > 0 else 100, 1000)
-        end: dict[str, Any] = {}
-
-        def matching() -> Any:
-            for record in records(self._path):
-                end.update(seq=record["seq"], head=record["hash"])
-                if record["seq"] > after and _matches(record, request):
-                    yield record
-
-        source = matching()
-        if request.tail > 0:
-            found = list(deque(source, maxlen=min(request.tail, 1000)))
-            token = ""
-        else:
-            found = list(islice(source, size))
-            token = str(found[-1]["seq"]) if next(source, None) is not None else ""
-            deque(source, maxlen=0)
-        return audit_pb2.ListAuditRecordsResponse(
-            records=[_record(r) for r in found],
-            next_page_token=token,
-            end=audit_pb2.AuditPosition(**end),
-        )
 
 
 class BundleService(bundle_pb2_grpc.BundleServiceServicer):  # type: ignore[misc]
@@ -180,43 +134,12 @@ class BundleService(bundle_pb2_grpc.BundleServiceServicer):  # type: ignore[misc
             before = current.sha256 if current else ""
             if wanted.sha256 == before:
                 return Plan(etag=before, etag_after=before, result=wanted)
-            step = PushBundle(data, wanted.version, current.version if current else 0)
+            previous = self._store.pushed()
+            step = PushBundle(data, wanted.version, previous, current.version if current else 0)
             return Plan((step,), before, wanted.sha256, result=wanted)
 
         done = await self._changes.carry_out(request.change, make_plan)
         return bundle_pb2.PushBundleResponse(bundle=_bundle(done.plan.result), change=done.change)
-
-
-def _matches(record: dict[str, Any], request: audit_pb2.ListAuditRecordsRequest) -> bool:
-    if request.identity and record.get("identity") != request.identity:
-        return False
-    return not request.method or record.get("method") == request.method
-
-
-def _record(record: dict[str, Any]) -> audit_pb2.AuditRecord:
-    made = audit_pb2.AuditRecord(
-        seq=record["seq"],
-        kind=record.get("kind", ""),
-        identity=record.get("identity", ""),
-        certificate_serial=record.get("certificate_serial", ""),
-        peer=record.get("peer", ""),
-        method=record.get("method", ""),
-        request_json=_text(record.get("request", "")),
-        status=record.get("status", ""),
-        reason=record.get("reason", ""),
-        plan_hash=record.get("plan_hash", ""),
-        steps=record.get("steps", []),
-        intent_seq=record.get("intent_seq", 0),
-        previous=record.get("previous", ""),
-        hash=record["hash"],
-    )
-    made.time.FromDatetime(datetime.fromisoformat(record["time"]))
-    made.duration.FromNanoseconds(int(record.get("duration_s", 0) * 1e9))
-    return made
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _bundle(bundle: Bundle) -> bundle_pb2.Bundle:

@@ -13,21 +13,34 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
 from hostler.api.common.v1 import (
+    approval_pb2,
+    approval_pb2_grpc,
     audit_pb2,
     audit_pb2_grpc,
     bundle_pb2,
     bundle_pb2_grpc,
+    confirm_pb2,
+    confirm_pb2_grpc,
     host_pb2,
     host_pb2_grpc,
+    job_pb2,
+    job_pb2_grpc,
 )
-from hostlerd.runtime import access, call, config, log
+from hostlerd.runtime import access, call, config, events, log
+from hostlerd.runtime.approval_service import ApprovalService
 from hostlerd.runtime.audit import AuditLog
+from hostlerd.runtime.audit_service import AuditService
 from hostlerd.runtime.authz import Authorizer
 from hostlerd.runtime.bundle import BundleStore
-from hostlerd.runtime.common_services import AuditService, BundleService, HostService
-from hostlerd.runtime.domain import Domain, Runtime, Service
+from hostlerd.runtime.common_services import BundleService, HostService
+from hostlerd.runtime.confirm_service import ConfirmService
+from hostlerd.runtime.domain import BUNDLE, Domain, Runtime, Service
 from hostlerd.runtime.gate import Gate, GateBounds
 from hostlerd.runtime.idle import until_idle
+from hostlerd.runtime.job_accept import Jobs
+from hostlerd.runtime.job_service import JobService
+from hostlerd.runtime.jobs import JobStore
+from hostlerd.runtime.pending_door import Door
 from hostlerd.runtime.pushing import BundleKernel
 from hostlerd.runtime.record import Recorder
 from hostlerd.runtime.relay import Limits, Relay
@@ -49,17 +62,22 @@ class Daemon:
     def __init__(self, runtime: Runtime, domain: Domain) -> None:
         paths, bounds = runtime.paths, runtime.configuration.bounds
         self._runtime = runtime
+        self._tidy = domain.tidy
         self._identity = _identity(paths.pki)
         self._targets = {
             ListenerKind.TCP: str(paths.run / "tls.sock"),
             ListenerKind.LOCAL: str(paths.run / "local.sock"),
         }
-        limits = Limits(connections=bounds.connections, per_peer=bounds.connections_per_peer)
+        limits = Limits(
+            connections=bounds.connections,
+            per_peer=bounds.connections_per_peer,
+            addresses=runtime.configuration.management_addresses,
+        )
         # Without a certificate there is no TLS to speak; root's own door stays open, and who knocks
         # by TCP waits with systemd until a later start finds the certificate put right.
         listeners = [s for s in inherited() if self._identity or s.kind is ListenerKind.LOCAL]
         self._relay = Relay(listeners, self._targets, limits, log.get_log("runtime.relay"))
-        self._audit = AuditLog(paths.logs / "audit.jsonl")
+        self._audit = AuditLog.of(paths, runtime.configuration, tend=True)
         services = [s.descriptor for s in domain.services] + _common_descriptors()
         methods = access.table(services)
         self._authorizer = Authorizer(runtime.domain, methods.values())
@@ -69,12 +87,18 @@ class Daemon:
             paths.pki / "ca.pem",
             self._authorizer,
         )
+        runtime.guard.judge_by(self._authorizer)
+        self._methods = methods
+        self._jobs = JobStore(paths.state, paths.run)
         self._gate = Gate(
             methods,
             self._relay,
             self._authorizer,
             Recorder(self._audit),
             GateBounds(int(bounds.request_bytes), bounds.read_s),
+            runtime.guard,
+            Jobs(self._jobs, runtime.guard, domain.services, runtime.blocking),
+            runtime,
         )
         self._server = self._make_server(domain, bounds)
         self._terminate = asyncio.Event()
@@ -103,7 +127,7 @@ class Daemon:
 
     def _common_services(self, domain: Domain) -> tuple[Service, ...]:
         runtime = self._runtime
-        bundles = runtime.changes(BundleKernel(self._bundles))
+        bundles = runtime.changes(BundleKernel(self._bundles), BUNDLE)
         return (
             Service(
                 host_pb2.DESCRIPTOR.services_by_name["HostService"],
@@ -116,12 +140,33 @@ class Daemon:
                     self._identity,
                     runtime.blocking,
                     lambda: call.current().caller.identity,
+                    self._audit,
                 ),
             ),
             Service(
                 audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
                 audit_pb2_grpc.add_AuditServiceServicer_to_server,
-                AuditService(self._audit.path, runtime.blocking),
+                AuditService(self._audit, runtime.blocking),
+            ),
+            Service(
+                job_pb2.DESCRIPTOR.services_by_name["JobService"],
+                job_pb2_grpc.add_JobServiceServicer_to_server,
+                JobService(self._jobs, self._authorizer, self._methods, runtime.blocking),
+            ),
+            Service(
+                approval_pb2.DESCRIPTOR.services_by_name["ApprovalService"],
+                approval_pb2_grpc.add_ApprovalServiceServicer_to_server,
+                ApprovalService(runtime.guard, self._methods, runtime.blocking),
+            ),
+            Service(
+                confirm_pb2.DESCRIPTOR.services_by_name["ConfirmService"],
+                confirm_pb2_grpc.add_ConfirmServiceServicer_to_server,
+                ConfirmService(
+                    runtime.pending,
+                    Door(runtime.pending, runtime.reconcile),
+                    runtime.guard,
+                    runtime.blocking,
+                ),
             ),
             Service(
                 bundle_pb2.DESCRIPTOR.services_by_name["BundleService"],
@@ -137,6 +182,8 @@ class Daemon:
         for path in self._targets.values():
             Path(path).unlink(missing_ok=True)
         self._bundles.refresh()
+        # Before anybody can call: the first one sees no change that is half done.
+        self._runtime.recover(self._audit, self._tidy)
         if self._identity is not None:
             tls = self._identity.credentials()
             self._server.add_secure_port(f"unix:{self._targets[ListenerKind.TCP]}", tls)
@@ -147,7 +194,7 @@ class Daemon:
         self._audit.append(durable=False, kind="start", pid=os.getpid())
         self._relay.start()
         daemon.notify("READY=1")
-        _log.info("ready", domain=self._runtime.domain, pid=os.getpid())
+        _log.info("ready", event=events.READY, domain=self._runtime.domain, pid=os.getpid())
 
     async def run(self) -> str:
         """Serve until idle or told to end; answers which."""
@@ -174,12 +221,15 @@ class Daemon:
 
         daemon.notify("STOPPING=1")
         if why == "terminated":
+            # Who comes again now waits with systemd for the next daemon.
+            self._relay.stop()
+            self._gate.end_streams()
             await self._relay.drain(_GRACE_S)
         await self._gate.settle()
         if why == "terminated":
             await self._server.stop(0)
         self._audit.close()
-        _log.info("exit", why=why, domain=self._runtime.domain, pid=os.getpid())
+        _log.info("exit", event=events.EXIT, why=why, domain=self._runtime.domain, pid=os.getpid())
 
 
 def _identity(pki: Path) -> ServerIdentity | None:
@@ -198,6 +248,9 @@ def _common_descriptors() -> list[ServiceDescriptor]:
         host_pb2.DESCRIPTOR.services_by_name["HostService"],
         audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
         bundle_pb2.DESCRIPTOR.services_by_name["BundleService"],
+        job_pb2.DESCRIPTOR.services_by_name["JobService"],
+        approval_pb2.DESCRIPTOR.services_by_name["ApprovalService"],
+        confirm_pb2.DESCRIPTOR.services_by_name["ConfirmService"],
         health_pb2.DESCRIPTOR.services_by_name["Health"],
         reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
     ]

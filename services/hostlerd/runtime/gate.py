@@ -7,33 +7,40 @@ error mapping → audit outcome. Domain code sees none of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from hostler.api.common.v1 import change_pb2
 from hostlerd.runtime import call as call_context
-from hostlerd.runtime import redact
+from hostlerd.runtime import events, redact
 from hostlerd.runtime.access import Method, resources
+from hostlerd.runtime.answers import Answers, answer_of
 from hostlerd.runtime.audit import Anchor
 from hostlerd.runtime.authz import Authorizer
 from hostlerd.runtime.call import Call
 from hostlerd.runtime.errors import Code, DomainError, StepFailed
-from hostlerd.runtime.idempotency import RetryKeys
+from hostlerd.runtime.guard import Guard
+from hostlerd.runtime.idempotency import RetryKeys, key_of
 from hostlerd.runtime.identity import connection_of, identify
+from hostlerd.runtime.job_accept import Jobs
+from hostlerd.runtime.journal import Journals
 from hostlerd.runtime.log import get_log
 from hostlerd.runtime.record import Recorder
 from hostlerd.runtime.relay import Relay
 from hostlerd.runtime.status import CODES, room_of, trailer
-from hostlerd.runtime.streams import Streams
+from hostlerd.runtime.streams import OPENED, Stream, Streams
 
 log = get_log("runtime.gate")
 
 Handler = Callable[..., Any]
+T = TypeVar("T")
+
+_LAST_WORD_S = 5.0
 
 
 class RequestTooLarge(DomainError):
@@ -62,6 +69,17 @@ class GateBounds:
     read_s: float
 
 
+class Keeping(Protocol):
+    """Where the gate keeps what a restart must not forget; see domain.Runtime."""
+
+    journals: Journals
+    answers: Answers
+
+    def blocking(self, work: Callable[..., Any], /, *args: Any) -> Awaitable[Any]:
+        """Run blocking work in the bounded pool."""
+        ...
+
+
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps the handler of every method in the chain."""
 
@@ -72,13 +90,20 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         authorizer: Authorizer,
         recorder: Recorder,
         bounds: GateBounds,
+        guard: Guard,
+        jobs: Jobs,
+        keeping: Keeping,
     ) -> None:
         self._methods = methods
         self._relay = relay
         self._authorizer = authorizer
         self._recorder = recorder
         self._bounds = bounds
-        self._retries = RetryKeys()
+        self._guard = guard
+        self._jobs = jobs
+        self._blocking = keeping.blocking
+        self._journals = keeping.journals
+        self._retries = RetryKeys(keeping.answers, keeping.blocking)
         self._streams = Streams(authorizer)
         self._changes: set[asyncio.Task[Message]] = set()
 
@@ -91,6 +116,10 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         """Wait until every change that is going on has ended."""
         while self._changes:
             await asyncio.wait(set(self._changes))
+
+    def end_streams(self) -> None:
+        """End the streams that only read, before the daemon exits: their callers come again."""
+        self._streams.stop()
 
     async def intercept_service(
         self, continuation: Any, handler_call_details: grpc.HandlerCallDetails
@@ -122,11 +151,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         else:
             make, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
 
-        async def answer(request: Any, context: Any) -> AsyncIterator[Message]:
-            async for message in self._stream(method, behaviour, request, context):
-                yield message
+        # A coroutine that writes, not a generator: so that what ends a stream in the middle of a
+        # write ends in this chain, too.
+        async def serve(request: Any, context: Any) -> None:
+            await self._stream(method, behaviour, request, context)
 
-        return make(answer, handler.request_deserializer, handler.response_serializer)
+        return make(serve, handler.request_deserializer, handler.response_serializer)
 
     async def _unary(
         self, method: Method, behaviour: Handler, request: Message, context: Any
@@ -158,6 +188,13 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         """Let a request pass revocation, size and authorization, or raise why not."""
         call_context.enter(call)
         self._authorizer.check_identity(call)
+        self._check_size(request)
+        call.resources = resources(request, call.method.resource_fields)
+        call.validate_only = _validate_only(request)
+        self._authorizer.authorize(call)
+        log.debug("call let in", method=call.method.name, resources=",".join(call.resources[:10]))
+
+    def _check_size(self, request: Message) -> None:
         size = request.ByteSize()
         if size > self._bounds.request_bytes:
             raise RequestTooLarge(
@@ -165,8 +202,6 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 size_bytes=size,
                 most_bytes=self._bounds.request_bytes,
             )
-        call.resources = resources(request, call.method.resource_fields)
-        self._authorizer.authorize(call)
 
     async def _read(
         self, call: Call, behaviour: Handler, request: Message, context: Any
@@ -193,27 +228,56 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return await asyncio.shield(task)
 
     async def _once(self, call: Call, behaviour: Handler, request: Any, context: Any) -> Message:
+        """Run a change, or answer what its request id was answered before, across restarts."""
+
+        def recorded() -> Awaitable[Message]:
+            return self._recorded(call, behaviour, request, context)
+
         options: change_pb2.ChangeOptions = request.change
-        request_id = "" if options.validate_only else options.request_id
-        return await self._retries.once(
-            call.caller.identity,
-            call.method.name,
-            request_id,
-            request,
-            lambda: self._recorded(call, behaviour, request, context),
+        if options.validate_only or not options.request_id:
+            return await self._answered(call, recorded())
+        key = key_of(call.caller.identity, call.method.name, options.request_id, request)
+        call.body_sha256 = key.body
+        once = self._retries.once(
+            key, answer_of(call.method.name), recorded, lambda done: self._lasts(call, done)
         )
+        answer, own = await self._answered(call, once)
+        if not own:
+            self._recorder.read(call, "REPEATED")
+        return answer
+
+    async def _answered(self, call: Call, work: Awaitable[T]) -> T:
+        """Wait for a change; what it is answered is on disk then, and its journal can go."""
+        try:
+            return await work
+        finally:
+            if call.change_id:
+                await self._blocking(self._journals.answered, call.change_id)
+
+    def _lasts(self, call: Call, answer: Any) -> bool:
+        """Whether what a change did, and so its answer, outlives a boot."""
+        if call.change_id:
+            return self._journals.lasts(call.change_id)
+        change: change_pb2.Change = answer.change
+        return change.changed or change.outcome != change_pb2.OUTCOME_APPLIED
 
     async def _recorded(
         self, call: Call, behaviour: Handler, request: Any, context: Any
     ) -> Message:
+        if request.change.job:
+            self._jobs.check(call, request.change)
         if request.change.validate_only:
             planned: Message = await behaviour(request, context)
             self._recorder.read(call, "OUTCOME_PLANNED")
             return planned
         call.request_json = redact.to_json(request)
+        call.request_id = request.change.request_id
         await self._recorder.intent(call)
         try:
-            response: Any = await behaviour(request, context)
+            if request.change.job:
+                response: Any = await self._jobs.start(call, request)
+            else:
+                response = await behaviour(request, context)
         except Exception as e:
             await self._recorder.failed(call, as_domain_error(e))
             raise
@@ -222,10 +286,9 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         result: Message = response
         return result
 
-    async def _stream(
-        self, method: Method, behaviour: Handler, request: Any, context: Any
-    ) -> AsyncIterator[Message]:
+    async def _stream(self, method: Method, behaviour: Handler, request: Any, context: Any) -> None:
         call: Call | None = None
+        stream: Stream | None = None
         try:
             with self._connected(context) as connection:
                 call = identify(context, connection, method)
@@ -233,18 +296,25 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 self._relay.mark_authenticated(connection)
                 if isinstance(request, Message):
                     await self._open(call, request)
-                    inbound: Any = request
-                else:
-                    inbound = self._streams.inbound(call, request, self._open)
-                async for message in self._streams.supervised(call, behaviour(inbound, context)):
-                    yield message
+                with self._streams.opened(call) as stream:
+                    if isinstance(request, Message):
+                        stream.admitted = True
+                        await context.send_initial_metadata(OPENED)
+                        inbound: Any = request
+                    else:
+                        inbound = stream.inbound(request, self._open, self._admit_next)
+                    await stream.outbound(behaviour(inbound, context), context.write)
                 await self._recorder.ended(call)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, grpc.aio.InternalError) as e:
+            # The second is how a write learns first that its caller has left.
             if call is not None:
                 self._recorder.cancelled(call)
-            raise
+            raise asyncio.CancelledError from e
         except Exception as e:
-            await self._refuse(context, method, call, e)
+            if call is not None and stream is not None and stream.admitted and not call.ended:
+                # It was let in: however it ends is its outcome, not a refusal.
+                await self._recorder.failed(call, as_domain_error(e))
+            await self._last_word(context, method, call, e)
             raise
 
     async def _open(self, call: Call, request: Message) -> None:
@@ -253,6 +323,29 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if call.method.changes:
             call.request_json = redact.to_json(request)
             await self._recorder.intent(call)
+            if call.approval_needed:
+                await asyncio.to_thread(self._guard.admit_stream, call, request)
+
+    def _admit_next(self, call: Call, request: Message) -> None:
+        """Let a further message of a stream pass; one that names something else is judged anew."""
+        self._check_size(request)
+        named = resources(request, call.method.resource_fields)
+        more = tuple(n for n in named if n.strip("/") and n not in call.resources)
+        if more:
+            judged = replace(call, resources=more)
+            self._authorizer.authorize(judged)
+            self._guard.admit_stream(judged, request)
+            call.resources += more
+
+    async def _last_word(
+        self, context: Any, method: Method, call: Call | None, error: Exception
+    ) -> None:
+        try:
+            # A caller that does not read keeps even the last word from being sent.
+            async with asyncio.timeout(_LAST_WORD_S):
+                await self._refuse(context, method, call, error)
+        except TimeoutError:
+            log.info("last word not sent", method=method.name)
 
     async def _refuse(
         self, context: Any, method: Method, call: Call | None, error: Exception
@@ -262,13 +355,24 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return
         mapped = as_domain_error(error)
         if isinstance(mapped, Internal):
-            log.error("internal error", method=method.name, error=repr(error))
-        if call is not None:
+            log.error(
+                "internal error",
+                event=events.INTERNAL_ERROR,
+                method=method.name,
+                error=repr(error),
+            )
+        if call is not None and not call.ended:
             await self._recorder.refused(call, mapped)
-        else:
-            log.warning("call refused", method=method.name, reason=mapped.reason)
+        elif call is None:
+            log.warning(
+                "call refused", event=events.CALL_REFUSED, method=method.name, reason=mapped.reason
+            )
         room_bytes = room_of(context.invocation_metadata() or ())
         await context.abort(CODES[mapped.code], mapped.message, trailer(mapped, room_bytes))
+
+
+def _validate_only(request: Any) -> bool:
+    return "change" in request.DESCRIPTOR.fields_by_name and bool(request.change.validate_only)
 
 
 def as_domain_error(error: Exception) -> DomainError:

@@ -7,7 +7,8 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from hostlerd.pending.place import boot_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,9 @@ class HostFacts:
 
 
 def facts() -> HostFacts:
-    """Read the host's facts. Sources: uname(2), os-release(5), proc_sys_kernel(5)."""
-    boot_id = Path("/proc/sys/kernel/random/boot_id")
+    """Read the host's facts. Sources: uname(2), os-release(5), random(4)."""
     uname = os.uname()
-    return HostFacts(uname.nodename, uname.release, _os_name(), boot_id.read_text().strip())
+    return HostFacts(uname.nodename, uname.release, _os_name(), boot_id())
 
 
 def probe(probes: Sequence[Probe]) -> tuple[Capability, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from ipaddress import ip_network
@@ -23,13 +23,14 @@ from hostlerd.firewall.model.steps import (
     SaveRuleset,
     SetSysctl,
 )
+from hostlerd.runtime.edge import Recoverable
 from hostlerd.runtime.log import get_log
 from hostlerd.runtime.steps import Step
 
 log = get_log("firewall.kernel")
 
 
-class Kernel:
+class Kernel(Recoverable):
     """Observes and changes the firewall of the network namespace it runs in.
 
     Of the configuration it reads `management_networks`, a list of the networks that Hostler's own
@@ -61,6 +62,10 @@ class Kernel:
             management=self.management,
         )
 
+    def sweep(self) -> None:
+        """Remove what killed writers have left. Only while no change is carried out."""
+        self._store.sweep()
+
     def saved(self) -> tuple[dict[str, Ruleset], dict[str, datetime]]:
         """Answer the rulesets and when each was changed last, without asking the kernel."""
         stored = self._store.load()
@@ -86,6 +91,11 @@ class Kernel:
             nft.check_unapplied(text)
             raise
 
+    @property
+    def kinds(self) -> Collection[type]:
+        """The steps of this domain."""
+        return (SetSysctl, ReplaceTable, DeleteTable, SaveRuleset, ForgetRuleset)
+
     @contextmanager
     def applying(self) -> Iterator[Callable[[Step], None]]:
         """Open a session of one change; it yields what carries out a step.
@@ -93,6 +103,19 @@ class Kernel:
         Steps raise NftRejected, ToolFailed, OSError; one that does has changed nothing.
         """
         yield self._apply
+
+    @contextmanager
+    def recovering(self) -> Iterator[Callable[[Step], None]]:
+        """Do the same for a change that was cut off: a link's sysctls may have gone with it."""
+
+        def apply(step: Step) -> None:
+            try:
+                self._apply(step)
+            except FileNotFoundError:
+                if not isinstance(step, SetSysctl):
+                    raise
+
+        yield apply
 
     def _apply(self, step: Step) -> None:
         match step:

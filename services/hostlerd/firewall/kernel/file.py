@@ -28,6 +28,12 @@ def remove_durably(path: Path) -> None:
     _sync_folder(path.parent)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a writer that was killed has left. Only while nobody writes. Raises OSError."""
+    for left in folder.glob(".*.new"):
+        left.unlink(missing_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hostlerd.firewall.kernel.file import remove_durably, write_durably
+from hostlerd.firewall.kernel.file import remove_durably, sweep, write_durably
 from hostlerd.firewall.model.document import parse
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import Applied
@@ -62,6 +62,11 @@ class Store:
         """Remove a ruleset if it is there. Raises OSError."""
         for persistent in self._folders:
             remove_durably(self._path(name, persistent))
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left. Raises OSError."""
+        for folder in (*self._folders.values(), self._applied.parent):
+            sweep(folder)
 
     def applied(self) -> Applied | None:
         """Answer what was applied last; None if that is not known."""

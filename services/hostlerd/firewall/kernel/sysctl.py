@@ -38,7 +38,11 @@ class Sysctls:
         remembered = self._remembered()
         entry = remembered.get(name)
         if entry is None:
-            found = {"value": _get(name) or "", "along": _set_along(name)}
+            now = _get(name)
+            if now == value:
+                # Taken back before it was done: there is nothing to remember.
+                return
+            found = {"value": now or "", "along": _set_along(name)}
             self._remember({**remembered, name: found})
         _put(name, value)
         if entry is not None and entry["value"] == value:

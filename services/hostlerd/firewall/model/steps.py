@@ -87,6 +87,11 @@ class SaveRuleset:
     saved: Saved
     previous: Saved | None
 
+    @property
+    def survives_boot(self) -> bool:
+        """Whether a ruleset that a boot brings back is written or replaced."""
+        return self.saved.persistent or bool(self.previous and self.previous.persistent)
+
     def describe(self) -> str:
         """Say which, and for how long."""
         return f"save ruleset {self.name} {_until(self.saved)}"
@@ -104,6 +109,11 @@ class ForgetRuleset:
 
     name: str
     previous: Saved | None
+
+    @property
+    def survives_boot(self) -> bool:
+        """Whether a boot would have brought it back; of one unreadable, nobody knows."""
+        return self.previous is None or self.previous.persistent
 
     def describe(self) -> str:
         """Say which."""

@@ -13,14 +13,18 @@ from hostlerd.netns.kernel.etc import EtcFolders
 from hostlerd.netns.kernel.handles import Handles, inodes
 from hostlerd.netns.kernel.observe import observe
 from hostlerd.netns.kernel.records import Records
-from hostlerd.netns.kernel.session import Session
+from hostlerd.netns.kernel.recovering import Recovering
+from hostlerd.netns.kernel.session import KINDS, Session
 from hostlerd.netns.kernel.tasks import Tasks, proc_tasks
 from hostlerd.netns.model.counter import LinkCounters
+from hostlerd.netns.model.process_steps import EvictTasks, SignalProcess, StopProcess
 from hostlerd.netns.model.seen import State
+from hostlerd.netns.model.steps import CreateNetns, PublishNetns, RemoveNetns
+from hostlerd.runtime.edge import Recoverable
 from hostlerd.runtime.steps import Step
 
 
-class Kernel:
+class Kernel(Recoverable):
     """The namespaces of the host.
 
     `handles` makes the handles in /run/netns, `tasks` finds processes, `others` carries out steps
@@ -55,6 +59,42 @@ class Kernel:
         finally:
             session.close()
 
+    @property
+    def kinds(self) -> Collection[type]:
+        """The steps of namespaces, and those that others carry out."""
+        return (*KINDS, *self._others)
+
+    @property
+    def one_way(self) -> Collection[type]:
+        """What takes away a thing that cannot be had back as it was."""
+        return (RemoveNetns, StopProcess, EvictTasks)
+
+    @property
+    def unrepeatable(self) -> Collection[type]:
+        """Nobody can tell whether a signal has arrived."""
+        return (SignalProcess,)
+
+    @contextmanager
+    def recovering(self) -> Iterator[Callable[[Step], None]]:
+        """Open a session in which what is as wanted already, or has gone, is no error."""
+        session = Recovering(self._records, self._etc, self._handles, self._others)
+        try:
+            yield session.apply
+        finally:
+            session.close()
+
+    def resume_at(self, steps: Sequence[Step], begun: int) -> int:
+        """Answer the first namespace without a handle: it went with its process, links and all."""
+        published = {
+            name for step in steps[:begun] if isinstance(step, PublishNetns) for name in step.names
+        }
+        gone = (
+            at
+            for at, step in enumerate(steps[: begun + 1])
+            if isinstance(step, CreateNetns) and step.name not in published
+        )
+        return next(gone, begun)
+
     def processes(self, inode: int) -> Sequence[int]:
         """List the processes in a network namespace by its inode; none for 0."""
         return tuple(self._tasks(inode).by_inode.get(inode, ())) if inode else ()
@@ -80,10 +120,11 @@ class Kernel:
         return read_counters(namespace)
 
     def sweep(self) -> None:
-        """Drop what is left of namespaces that went with their processes.
+        """Drop what is left of killed writers, and of namespaces that went with their processes.
 
         Only while no change is carried out: it would take a namespace in the making for a rest.
         """
+        self._records.sweep()
         there = inodes()
         for name, record in self._records.all().items():
             if record.namespace and record.namespace.remove_with_processes and name not in there:

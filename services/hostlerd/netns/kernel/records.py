@@ -77,6 +77,11 @@ class Records:
         _unlink(self._passing / f"{name}.json", durable=False)
         _unlink(self._lasting / f"{name}.json", durable=True)
 
+    def sweep(self) -> None:
+        """Remove what killed writers have left. Only while nobody writes."""
+        for folder in (self._lasting, self._passing):
+            sweep(folder)
+
     def _files(self) -> Iterator[Path]:
         for folder in (self._lasting, self._passing):
             yield from sorted(folder.glob("*.json"))
@@ -121,6 +126,12 @@ def write_atomically(path: Path, text: str, *, durable: bool) -> None:
     temporary.rename(path)
     if durable:
         _sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `write_atomically` has left in a folder where it was killed."""
+    for left in folder.glob("*.new"):
+        left.unlink(missing_ok=True)
 
 
 def _unlink(path: Path, *, durable: bool) -> None:

@@ -34,9 +34,34 @@ from hostlerd.netns.model.namespace import Address, Route
 from hostlerd.runtime.steps import Step
 
 _LO_INDEX = 1
-_GONE = {errno.ENODEV, errno.ENXIO, errno.ENOENT}
+GONE = {errno.ENODEV, errno.ENXIO, errno.ENOENT}
 
 Carry = Callable[[Any], None]
+
+KINDS: tuple[type, ...] = (
+    s.SaveSpec,
+    s.ForgetSpec,
+    s.WriteDns,
+    s.RemoveDns,
+    s.CreateNetns,
+    s.PublishNetns,
+    s.WithdrawNetns,
+    s.RemoveNetns,
+    s.Remake,
+    link_steps.CreateVeth,
+    link_steps.CreateMacvlan,
+    link_steps.RemoveLink,
+    link_steps.RemoveHostLinks,
+    link_steps.JoinBridge,
+    link_steps.AddAddress,
+    link_steps.RemoveAddress,
+    link_steps.SetLinkUp,
+    link_steps.SetMtu,
+    link_steps.AddRoute,
+    link_steps.RemoveRoute,
+    link_steps.SetSysctl,
+)
+"""The steps that a session carries out itself."""
 
 
 class Session:
@@ -182,7 +207,7 @@ class Session:
     def _remove_link(self, step: link_steps.RemoveLink) -> None:
         body = messages.named_link(step.ifname)
         self._forget_index(step.where, step.ifname)
-        _unless(_GONE, lambda: self._socket(step.where).change(RTM_DELLINK, 0, body))
+        unless(GONE, lambda: self._socket(step.where).change(RTM_DELLINK, 0, body))
 
     def _remove_host_links(self, step: link_steps.RemoveHostLinks) -> None:
         for ifname in step.ifnames:
@@ -205,7 +230,7 @@ class Session:
     def _add_address(self, step: link_steps.AddAddress) -> None:
         body = self._address(step.where, step.ifname, step.address)
         flags = NLM_F_CREATE | NLM_F_EXCL
-        _unless(
+        unless(
             {errno.EEXIST},
             lambda: self._socket(step.where).change(RTM_NEWADDR, flags, body),
         )
@@ -215,7 +240,7 @@ class Session:
             body = self._address(step.where, step.ifname, step.address)
             self._socket(step.where).change(RTM_DELADDR, 0, body)
 
-        _unless({errno.EADDRNOTAVAIL, *_GONE}, remove)
+        unless({errno.EADDRNOTAVAIL, *GONE}, remove)
 
     def _address(self, where: str, ifname: str, address: Address) -> bytes:
         return messages.address(address, self._index(where, ifname))
@@ -230,7 +255,7 @@ class Session:
             self._socket(step.where).change(RTM_DELROUTE, 0, body)
 
         # The kernel drops routes with their link or its last address, before we come to it.
-        _unless({errno.ESRCH, *_GONE}, remove)
+        unless({errno.ESRCH, *GONE}, remove)
 
     def _route(self, where: str, route: Route) -> bytes:
         return messages.route(route, self._index(where, route.ifname))
@@ -240,7 +265,7 @@ class Session:
         self._worker.inside(self._fd(step.where), lambda: path.write_text(step.value))
 
 
-def _unless(numbers: set[int], work: Callable[[], None]) -> None:
+def unless(numbers: set[int], work: Callable[[], None]) -> None:
     """Do it; errors of these numbers mean that it is so already."""
     try:
         work()

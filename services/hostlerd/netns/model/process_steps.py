@@ -18,6 +18,11 @@ class SaveProcess:
     process: Process = field(repr=False)
     before: Process | None = field(default=None, repr=False)
 
+    @property
+    def survives_boot(self) -> bool:
+        """Whether a record that a boot brings back is written or replaced."""
+        return self.process.persistent or bool(self.before and self.before.persistent)
+
     def describe(self) -> str:
         """Say what it does."""
         how = "for every boot" if self.process.persistent else "until the next boot"
@@ -37,6 +42,11 @@ class ForgetProcess:
     namespace: str
     name: str
     before: Process | None = field(default=None, repr=False)
+
+    @property
+    def survives_boot(self) -> bool:
+        """Whether a boot would have brought it back; of a record that is lost, nobody knows."""
+        return self.before is None or self.before.persistent
 
     def describe(self) -> str:
         """Say what it does."""

@@ -21,6 +21,11 @@ class SaveSpec:
     spec: Namespace
     before: Namespace | None = None
 
+    @property
+    def survives_boot(self) -> bool:
+        """Whether a record that a boot brings back is written or replaced."""
+        return self.spec.persistent or bool(self.before and self.before.persistent)
+
     def describe(self) -> str:
         """Say what it does."""
         how = "for every boot" if self.spec.persistent else "until the next boot"
@@ -41,6 +46,11 @@ class ForgetSpec:
 
     name: str
     before: Namespace | None = None
+
+    @property
+    def survives_boot(self) -> bool:
+        """Whether a boot would have brought it back; of a record that is lost, nobody knows."""
+        return self.before is None or self.before.persistent
 
     def describe(self) -> str:
         """Say what it does."""

@@ -1,0 +1,302 @@
+"""Every change that there is, and how it is disturbed: kept by hand, held against the protos.
+
+A row says where a method's changes are killed, and brings what to ask for. A method without a row
+fails a test.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.rpc import error_details_pb2, status_pb2
+from journal_stage import Place
+
+from hostler.api.common.v1 import access_pb2, bundle_pb2, change_pb2
+from hostler.api.firewall.v1 import ruleset_pb2
+from hostler.api.netns.v1 import namespace_pb2
+
+PROTOS = Path(__file__).parents[2] / "protos"
+COMMON, NETNS, FIREWALL = (f"hostler.api.{d}.v1" for d in ("common", "netns", "firewall"))
+
+#: Methods whose changes are killed on hosts of the lab, which have what a stage lacks: systemd,
+#: other hosts, the watcher of pending groups. See tests/hosts/test_journal_hosts.py.
+ON_HOSTS = {
+    f"{NETNS}.ProcessService/StartProcess",
+    f"{NETNS}.ProcessService/StopProcess",
+    f"{NETNS}.ProcessService/SignalProcess",
+    f"{NETNS}.ProcessService/RunProcess",
+    f"{COMMON}.ConfirmService/ConfirmPending",
+    f"{COMMON}.ConfirmService/RevertPending",
+}
+#: Methods that change records of the runtime alone: they have no steps, and are killed at every
+#: write to disk. See tests/kernel/test_journal_records.py.
+RECORDS = {
+    f"{COMMON}.ApprovalService/ApproveChange",
+    f"{COMMON}.ApprovalService/WithdrawApproval",
+    f"{COMMON}.JobService/CancelJob",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One change: `before` brings the host to where it begins, `request` asks for it."""
+
+    name: str
+    domain: str
+    method: str
+    request: Callable[[Place], Any]
+    before: Callable[[Place], None]
+    witness: Callable[[Place], Any]
+    # Whether what it does is there after a boot, and so what its answer must outlive.
+    lasts: bool = False
+    # How many points it must have at least; fewer means that some are not seen any more.
+    points: int = 20
+    user: str = field(default="")
+
+
+def change_methods() -> Iterator[str]:
+    """Every method of protos/ that may change something, as `package.Service/Method`."""
+    extension: Any = access_pb2.access
+    for path in sorted(PROTOS.rglob("*.proto")):
+        name = ".".join(path.relative_to(PROTOS).with_suffix("").parts) + "_pb2"
+        for service in importlib.import_module(name).DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                access: Any = method.GetOptions().Extensions[extension]
+                if getattr(access, "class") != access_pb2.ACCESS_CLASS_READ:
+                    yield _name(method)
+
+
+def _name(method: MethodDescriptor) -> str:
+    return f"{method.containing_service.full_name}/{method.name}"
+
+
+def ask(place: Place, method: str, request: Any, user: str = "", timeout_s: float = 60) -> Any:
+    """Call a method on a channel of its own. Raises grpc.RpcError."""
+    with place.channel(user) as channel:
+        return begin(place, channel, method, request, timeout_s).result(timeout_s)
+
+
+def refusal(call: Callable[[], Any]) -> dict[str, str]:
+    """Make a call that must fail; answer its reason with the metadata of the case."""
+    try:
+        answer = call()
+    except grpc.RpcError as e:
+        status, info = status_pb2.Status(), error_details_pb2.ErrorInfo()
+        for key, value in e.trailing_metadata() or ():
+            if key == "grpc-status-details-bin":
+                status.ParseFromString(value)
+        for detail in status.details:
+            if detail.Is(info.DESCRIPTOR):
+                detail.Unpack(info)
+        return {"reason": info.reason, **info.metadata}
+    raise AssertionError(f"it was done: {answer}")
+
+
+def begin(place: Place, channel: Any, method: str, request: Any, timeout_s: float = 60) -> Any:
+    """Begin a call; answers its future."""
+    found = _method(method)
+    output = importlib.import_module(_module(found.output_type.file.name))
+    kind = getattr(output, found.output_type.name)
+    call = channel.unary_unary(
+        f"/{method}", lambda message: message.SerializeToString(), kind.FromString
+    )
+    return call.future(request, timeout=timeout_s, wait_for_ready=True)
+
+
+def _method(name: str) -> MethodDescriptor:
+    service, _, method = name.partition("/")
+    package, _, short = service.rpartition(".")
+    for path in (PROTOS / package.replace(".", "/")).glob("*.proto"):
+        module = importlib.import_module(f"{package}.{path.stem}_pb2")
+        if short in module.DESCRIPTOR.services_by_name:
+            found = module.DESCRIPTOR.services_by_name[short].methods_by_name[method]
+            return found
+    raise KeyError(name)
+
+
+def _module(file: str) -> str:
+    return file.removesuffix(".proto").replace("/", ".") + "_pb2"
+
+
+def space(name: str, number: int, **more: Any) -> Any:
+    """A namespace with a link of its own; what it has follows from the number, below 4000."""
+    high, low = divmod(4 * number, 256)
+    link = namespace_pb2.Interface(
+        veth=namespace_pb2.Veth(
+            host_addresses=[
+                f"10.{96 + high // 256}.{high % 256}.{low + 1}/30",
+                f"fd95:{number}::1/64",
+            ]
+        ),
+        addresses=[f"10.{96 + high // 256}.{high % 256}.{low + 2}/30", f"fd95:{number}::2/64"],
+        default_route=True,
+    )
+    return namespace_pb2.Namespace(name=name, interfaces=[link], **more)
+
+
+def _apply(place: Place, *spaces: Any) -> None:
+    request = namespace_pb2.ApplyNamespacesRequest(namespaces=spaces, delete_unlisted=True)
+    ask(place, f"{NETNS}.NamespaceService/ApplyNamespaces", request)
+
+
+def _nothing(place: Place) -> None:
+    _apply(place)
+
+
+def _one(place: Place) -> None:
+    _apply(place, space("web", 1, persistent=True))
+
+
+def _some(place: Place) -> None:
+    _apply(place, space("web", 1), space("old", 2, persistent=True))
+
+
+def _network(place: Place) -> Any:
+    return place.stage.network(), place.stage.files(f"{place.folder}/state", place.run)
+
+
+def rules(port: int, *, persistent: bool = False) -> Any:
+    """A ruleset that accepts a port, and for port 80 needs forwarding."""
+    rule = ruleset_pb2.Rule(
+        hook=ruleset_pb2.HOOK_INPUT,
+        action=ruleset_pb2.ACTION_ACCEPT,
+        protocol=ruleset_pb2.PROTOCOL_TCP,
+        destination_ports=[ruleset_pb2.PortRange(first=port, last=port)],
+    )
+    masquerade = ruleset_pb2.Masquerade(source="10.96.0.0/24", uplink="lo")
+    return ruleset_pb2.Ruleset(
+        name="web",
+        rules=[rule],
+        persistent=persistent,
+        masquerades=[masquerade] if port == 80 else [],
+    )
+
+
+def _apply_rules(place: Place, ruleset: Any) -> None:
+    request = ruleset_pb2.ApplyRulesetRequest(ruleset=ruleset)
+    ask(place, f"{FIREWALL}.RulesetService/ApplyRuleset", request)
+
+
+def _no_rules(place: Place) -> None:
+    request = ruleset_pb2.DeleteRulesetRequest(name="web")
+    ask(place, f"{FIREWALL}.RulesetService/DeleteRuleset", request)
+
+
+def _firewall(place: Place) -> Any:
+    return place.stage.firewall(), place.stage.files(f"{place.folder}/state", place.run)
+
+
+def _bundle_version(place: Place) -> Any:
+    """The version of the newest bundle there is: the daemon's rule, read from the files alone."""
+    files = (place.folder / "etc/bundle.json", place.folder / "state/bundle.json")
+    return max(_version(path) for path in files if path.exists())
+
+
+def _version(path: Path) -> int:
+    envelope = json.loads(path.read_bytes())
+    return int(json.loads(base64.b64decode(envelope["payload"]))["version"])
+
+
+def _next_bundle(place: Place) -> Any:
+    return bundle_pb2.PushBundleRequest(
+        signed_bundle=place.authority.bundle_path.read_bytes(), change=change_pb2.ChangeOptions()
+    )
+
+
+ROWS = (
+    Row(
+        "create",
+        "netns",
+        f"{NETNS}.NamespaceService/CreateNamespace",
+        lambda _: namespace_pb2.CreateNamespaceRequest(namespace=space("web", 1)),
+        _nothing,
+        _network,
+        points=60,
+    ),
+    Row(
+        "create-persistent",
+        "netns",
+        f"{NETNS}.NamespaceService/CreateNamespace",
+        lambda _: namespace_pb2.CreateNamespaceRequest(namespace=space("web", 1, persistent=True)),
+        _nothing,
+        _network,
+        lasts=True,
+        points=60,
+    ),
+    Row(
+        "apply",
+        "netns",
+        f"{NETNS}.NamespaceService/ApplyNamespaces",
+        lambda _: namespace_pb2.ApplyNamespacesRequest(
+            namespaces=[space("web", 3, hostname="other"), space("new", 4)]
+        ),
+        _some,
+        _network,
+        points=80,
+    ),
+    Row(
+        "apply-and-delete",
+        "netns",
+        f"{NETNS}.NamespaceService/ApplyNamespaces",
+        lambda _: namespace_pb2.ApplyNamespacesRequest(
+            namespaces=[space("web", 3), space("new", 4)], delete_unlisted=True
+        ),
+        _some,
+        _network,
+        lasts=True,
+        points=80,
+    ),
+    Row(
+        "delete",
+        "netns",
+        f"{NETNS}.NamespaceService/DeleteNamespace",
+        lambda _: namespace_pb2.DeleteNamespaceRequest(name="web"),
+        _one,
+        _network,
+        lasts=True,
+    ),
+    Row(
+        "rules",
+        "firewall",
+        f"{FIREWALL}.RulesetService/ApplyRuleset",
+        lambda _: ruleset_pb2.ApplyRulesetRequest(ruleset=rules(80, persistent=True)),
+        _no_rules,
+        _firewall,
+        lasts=True,
+    ),
+    Row(
+        "other-rules",
+        "firewall",
+        f"{FIREWALL}.RulesetService/ApplyRuleset",
+        lambda _: ruleset_pb2.ApplyRulesetRequest(ruleset=rules(81)),
+        lambda place: _apply_rules(place, rules(80)),
+        _firewall,
+    ),
+    Row(
+        "no-rules",
+        "firewall",
+        f"{FIREWALL}.RulesetService/DeleteRuleset",
+        lambda _: ruleset_pb2.DeleteRulesetRequest(name="web"),
+        lambda place: _apply_rules(place, rules(80, persistent=True)),
+        _firewall,
+        lasts=True,
+    ),
+)
+BUNDLE = Row(
+    "bundle",
+    "netns",
+    f"{COMMON}.BundleService/PushBundle",
+    _next_bundle,
+    lambda place: None,
+    _bundle_version,
+    lasts=True,
+    points=10,
+)
