@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import tomlkit
 
 from hostler.core import files
+from hostler.issued import read_file
 from hostler.lab.errors import LabError
 from hostler.lab.host import Host
 from hostler.pki import Authority, PkiNotFound
@@ -33,6 +35,25 @@ def authority(folder: Path) -> Authority:
         made.grant(f"user/{user}", group)
     made.write_bundle()
     return made
+
+
+def renew_users(ca: Authority, now: datetime) -> list[str]:
+    """Renew the certificates of the lab's users that are in their last third; answers whose.
+
+    A user's certificate lives for 7 days, and a lab for longer: without it the lab's own users
+    could not get in again.
+    """
+    renewed = []
+    for user in USERS:
+        path = ca.certificate_path("user", user)
+        if not path.exists():
+            continue
+        certificate = read_file(path)
+        life = certificate.not_after - certificate.not_before
+        if now > certificate.not_before + life * 2 / 3:
+            ca.issue_user(user, renew=True)
+            renewed.append(user)
+    return renewed
 
 
 def issue(ca: Authority, host: Host) -> None:

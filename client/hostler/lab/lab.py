@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hostler.core import files
@@ -16,6 +17,7 @@ from hostler.lab import identity, rootfs, state
 from hostler.lab.bridge import Bridge, first_free
 from hostler.lab.errors import LabError, ToolFailed
 from hostler.lab.host import Host
+from hostler.lab.room import make_room
 from hostler.lab.seed import names, seed
 
 MAX_HOSTS = 64
@@ -123,6 +125,7 @@ class Lab:
             raise LabError(f"a lab has 1 to {MAX_HOSTS} hosts, not {hosts}")
         if os.geteuid() != 0:
             raise LabError("the lab needs root: it mounts, makes links and boots containers")
+        make_room(self.say)
         with state.locked(self.folder):
             found = rootfs.packages_in(packages or default_packages())
             base = rootfs.base(rootfs.cache_folder(self.folder / "cache"), found, self.say)
@@ -146,6 +149,8 @@ class Lab:
         # Before the first host, so that `down` finds what a failure leaves.
         state.save(self.folder, state.State(number, hosts, base))
         ca = identity.authority(self.pki)
+        for user in identity.renew_users(ca, datetime.now(UTC)):
+            self.say(f"renewed the certificate of {user}")
         for host in wanted:
             identity.issue(ca, host)
         identity.write_client_files(self.folder, wanted)

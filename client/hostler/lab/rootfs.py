@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,19 +109,19 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def tar_key(suite: str, sources: dict[str, str]) -> str:
+def tar_key(suite: str, sources: dict[str, str], packages: Sequence[str] = PACKAGES) -> str:
     """What decides the tar's content: packages, suite and sources, as 16 hexadecimal digits."""
-    text = "\0".join([suite, *PACKAGES, *(f"{k}\0{v}" for k, v in sorted(sources.items()))])
+    text = "\0".join([suite, *packages, *(f"{k}\0{v}" for k, v in sorted(sources.items()))])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def debian_tar(cache: Path, say: Callable[[str], None]) -> Path:
-    """The tar of the Debian root, made with mmdebstrap unless the cache has it.
+def debian_tar(cache: Path, say: Callable[[str], None], packages: Sequence[str] = PACKAGES) -> Path:
+    """The tar of a Debian root of `packages`, made with mmdebstrap unless the cache has it.
 
     Takes half a minute to two minutes the first time.
     """
     suite, sources = codename(), debian_sources()
-    target = cache / f"rootfs-{tar_key(suite, sources)}.tar"
+    target = cache / f"rootfs-{tar_key(suite, sources, packages)}.tar"
     if target.is_file():
         return target
     say(f"building a Debian root ({suite}) from the machine's apt sources")
@@ -134,7 +134,7 @@ def debian_tar(cache: Path, say: Callable[[str], None]) -> Path:
         tool.run(
             [
                 *("/usr/bin/mmdebstrap", "--variant=minbase", "--mode=root"),
-                f"--include={','.join(PACKAGES)}",
+                f"--include={','.join(packages)}",
                 *('--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"'),
                 *('--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io"),
                 *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("man", "doc", "locale")),
@@ -163,6 +163,18 @@ def base_key(tar: Path, packages: list[Path]) -> str:
     for package in packages:
         digest.update(hashlib.sha256(package.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def unpack(tar: Path, root: Path) -> None:
+    """Unpack a Debian root into the folder `root`, which is made."""
+    root.mkdir(mode=0o755)
+    tool.run(
+        [
+            *("/usr/bin/tar", "--directory", str(root), "--numeric-owner", "--xattrs"),
+            *("--xattrs-include=*", "--extract", "--file", str(tar)),
+        ],
+        timeout_s=300,
+    )
 
 
 def install(root: Path, packages: list[Path]) -> None:
@@ -217,14 +229,7 @@ def base(cache: Path, packages: list[Path], say: Callable[[str], None]) -> Path:
         say("unpacking the root and installing the packages")
         fresh = cache / ".base"
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o755)
-        tool.run(
-            [
-                *("/usr/bin/tar", "--directory", str(fresh), "--numeric-owner", "--xattrs"),
-                *("--xattrs-include=*", "--extract", "--file", str(tar)),
-            ],
-            timeout_s=300,
-        )
+        unpack(tar, fresh)
         install(fresh, packages)
         configure(fresh)
         fresh.rename(target)
