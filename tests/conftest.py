@@ -38,6 +38,15 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         report.longrepr = f"{report.nodeid}: {why}: not permitted by {SKIPS.name}"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def records_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Record what tests change, here and in processes they start, apart from what people do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.delenv("HOSTLER_RUNS_URL", raising=False)
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Batches": "hostler.limits",
     "CallFailed": "hostler.results",
     "Client": "hostler.sync",
     "ConfigError": "hostler.config",
@@ -18,7 +19,9 @@ _HOMES = {
     "HostResult": "hostler.results",
     "HostlerError": "hostler.config",
     "Isolation": "hostler.isolate",
+    "Outcome": "hostler.outcome",
     "Retry": "hostler.session",
+    "Rollout": "hostler.rollout",
     "RpcChange": "hostler.plans",
     "SelectionError": "hostler.fleet",
     "Session": "hostler.sync",

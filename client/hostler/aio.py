@@ -7,33 +7,52 @@ async with hostler.aio.connect() as client:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from hostler.channel import Connector, Rpc, rpc
 from hostler.config import Context, load_context
-from hostler.fanout import Brake, fan_out
+from hostler.confirm import Confirmed, confirm_host, pending_on, revert_host
+from hostler.fanout import Brake, Halt, fan_out
 from hostler.fleet import Fleet, Host, load_fleet
-from hostler.limits import DEFAULT_WINDOW, Tolerance
-from hostler.plans import Change, Planned, RpcChange, apply_all, group_plans, plan_all
+from hostler.jobs import find_job, watch_job
+from hostler.limits import DEFAULT_WINDOW, Batches, Tolerance
+from hostler.outcome import Outcome
+from hostler.plans import Change, Planned, RpcChange, group_plans, plan_all
 from hostler.results import CallFailed, HostError, HostResult
-from hostler.session import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, Session
+from hostler.rollout import Rolled, Rollout, Target, roll_out
+from hostler.runs_model import Run, RunsError, now
+from hostler.session import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, Session, Terms
 
 __all__ = [
     "NO_RETRY",
+    "Batches",
     "CallFailed",
     "Change",
     "Client",
+    "Halt",
     "Host",
     "HostError",
     "HostResult",
+    "Outcome",
     "Planned",
     "Retry",
+    "Rolled",
+    "Rollout",
     "Rpc",
     "RpcChange",
+    "Run",
+    "RunsError",
     "Session",
+    "Terms",
     "Tolerance",
     "connect",
     "group_plans",
@@ -44,7 +63,10 @@ R = TypeVar("R")
 
 
 class Client:
-    """A fleet and the identity it is reached with. Keeps no connection: sessions do."""
+    """A fleet and the identity it is reached with. Keeps no connection: sessions do.
+
+    Changes are recorded where the context says, unless `record` is False; see `hostler.runs`.
+    """
 
     def __init__(
         self,
@@ -54,11 +76,13 @@ class Client:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         window: int = DEFAULT_WINDOW,
         retry: Retry | None = None,
+        record: bool = True,
     ) -> None:
         self.context = context
         self.fleet = fleet
         self.timeout_s = timeout_s
         self.window = window
+        self.record = record
         self._retry = retry
         self._connector = Connector(context)
 
@@ -77,9 +101,9 @@ class Client:
         """Select hosts by names, globs, label=value or "all". Raises SelectionError."""
         return self.fleet.select(selectors)
 
-    def session(self, host: Host) -> Session:
+    def session(self, host: Host, terms: Terms | None = None) -> Session:
         """Open a session with one host, to be closed by the caller."""
-        return Session(host, self._connector, self.timeout_s, self._retry)
+        return Session(host, self._connector, self.timeout_s, self._retry, terms)
 
     async def each(
         self,
@@ -111,9 +135,144 @@ class Client:
         chosen = self.select(*selectors) if hosts is None else hosts
         return await self.each(chosen, lambda session: session.list_all(rpc, request))
 
-    async def plan(self, change: Change, hosts: Sequence[Host]) -> list[HostResult[Planned]]:
-        """Ask every host what a change would do there. Changes nothing."""
-        return await plan_all(hosts, change, self.session, window=self.window)
+    async def pending(self, hosts: Sequence[Host]) -> list[HostResult[Any]]:
+        """What hosts take back unless it is confirmed: GetPendingResponse, at any door."""
+        return await self.each(hosts, pending_on)
+
+    async def confirm(
+        self, hosts: Sequence[Host], group: str, deadline_s: float
+    ) -> list[HostResult[Confirmed]]:
+        """Confirm a group at every door of hosts that wait `deadline_s` from now for it."""
+        return await self.each(hosts, lambda s: confirm_host(s, group, (), deadline_s))
+
+    async def revert(self, hosts: Sequence[Host], group: str = "") -> list[HostResult[Any]]:
+        """Take a pending group back at once, or whichever there is: EndedGroup, None if none."""
+        return await self.each(hosts, lambda session: revert_host(session, group))
+
+    async def watch_job(self, host: Host, name: str) -> AsyncIterator[Any]:
+        """Follow a job of a host to its end: WatchJobResponse. Raises CallFailed."""
+        async with self.session(host) as session:
+            domain, _ = await find_job(session, name)
+            async for answer in watch_job(session, domain, name):
+                yield answer
+
+    def new_run(self, argv: Sequence[str] = (), selectors: Sequence[str] = ()) -> Run:
+        """A run that has not begun: its id, and whose it is. Nothing is written down yet."""
+        from importlib.metadata import version
+
+        from hostler.runs_holder import this_process
+
+        return Run(
+            id=str(uuid.uuid4()),
+            started=now(),
+            who=self._who() if self.record else "",
+            context="" if self.context is None else self.context.name,
+            argv=tuple(argv),
+            selectors=tuple(selectors),
+            version=version("hostler"),
+            holder=this_process(),
+        )
+
+    def _who(self) -> str:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            # A container may run as a number that has no name.
+            user = str(os.getuid())
+        user = f"{user}@{socket.gethostname()}"
+        if self.context is None:
+            return user
+        from hostler.core.certificates import CertificateUnreadable, read_certificate
+
+        try:
+            identity = read_certificate(self.context.certificate.read_bytes()).identity
+        except (CertificateUnreadable, OSError):
+            # The hosts will say what is wrong with it; the record is not the place.
+            return user
+        return f"{identity} ({user})"
+
+    async def plan(
+        self,
+        change: Change,
+        hosts: Sequence[Host],
+        *,
+        options: Rollout | None = None,
+        run: Run | None = None,
+    ) -> list[HostResult[Planned]]:
+        """Ask every host what a change would do there. Changes nothing.
+
+        Give the run and the options that it is to be carried out with, if it is.
+        """
+        options = options or Rollout()
+
+        def session(host: Host) -> Session:
+            return self.session(host, options.terms(run.id, host.name) if run else None)
+
+        return await plan_all(hosts, change, session, window=self.window)
+
+    async def roll_out(
+        self,
+        change: Change,
+        hosts: Sequence[Host],
+        plans: Sequence[HostResult[Planned]] | None = None,
+        *,
+        options: Rollout | None = None,
+        run: Run | None = None,
+        halt: Halt | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> Rolled:
+        """Carry out a change as planned, wave by wave; stops where `options` say, or is halted.
+
+        Without `plans` they are asked for first and carried out as they are. Raises RunsError if
+        the run cannot be recorded; then no host was asked to change anything.
+        """
+        options = options or Rollout()
+        run = run or self.new_run()
+        if plans is None:
+            plans = await self.plan(change, hosts, options=options, run=run)
+        targets = [
+            Target(host, plan, options.terms(run.id, host.name))
+            for host, plan in zip(hosts, plans, strict=True)
+        ]
+        return await self.carry_out(run, targets, change, options, halt=halt, say=say, fresh=True)
+
+    async def carry_out(
+        self,
+        run: Run,
+        targets: Sequence[Target],
+        change: Change,
+        options: Rollout,
+        *,
+        halt: Halt | None = None,
+        say: Callable[[str], None] | None = None,
+        fresh: bool,
+    ) -> Rolled:
+        """Carry out a run that begins (`fresh`), or one that was claimed to be resumed."""
+        recorder = None
+        if self.record:
+            from hostler.runs_recorder import recorder_of
+
+            recorder = await asyncio.to_thread(
+                recorder_of, self.runs_url, run, change, targets, options, fresh
+            )
+        try:
+            rolled = await roll_out(
+                run.id, targets, change, self.session, options,
+                window=self.window, recorder=recorder, halt=halt, say=say,
+            )  # fmt: skip
+        finally:
+            if recorder is not None:
+                await recorder.close()
+        if recorder is None:
+            return rolled
+        return replace(rolled, recorded=True, not_recorded=recorder.run.not_recorded)
+
+    @property
+    def runs_url(self) -> str:
+        """Where runs are recorded."""
+        from hostler.runs import default_url
+
+        return default_url("" if self.context is None else self.context.runs_url)
 
     async def apply(
         self,
@@ -127,11 +286,8 @@ class Client:
 
         Without `plans` they are asked for first and carried out as they are.
         """
-        if plans is None:
-            plans = await self.plan(change, hosts)
-        return await apply_all(
-            hosts, plans, change, self.session, window=self.window, tolerance=tolerance
-        )
+        options = Rollout(tolerance=tolerance or Tolerance())
+        return (await self.roll_out(change, hosts, plans, options=options)).results
 
 
 def connect(
@@ -141,8 +297,9 @@ def connect(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     window: int = DEFAULT_WINDOW,
     retry: Retry | None = None,
+    record: bool = True,
 ) -> Client:
     """Make a client from the configuration file. Raises ConfigError."""
     loaded = load_context(context, config)
     fleet = load_fleet(loaded.fleet)
-    return Client(loaded, fleet, timeout_s=timeout_s, window=window, retry=retry)
+    return Client(loaded, fleet, timeout_s=timeout_s, window=window, retry=retry, record=record)

@@ -14,7 +14,7 @@ from typing import Any
 
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 _PATHS = ("ca", "certificate", "key", "fleet", "pki")
-_KNOWN = frozenset({"trust_domain", "dns", *_PATHS})
+_KNOWN = frozenset({"trust_domain", "dns", "runs_url", *_PATHS})
 
 
 class HostlerError(Exception):
@@ -32,7 +32,8 @@ class Context:
     """One fleet and the identity it is reached with.
 
     `dns` are the resolvers that `isolate` gives a namespace when the caller names none. `pki` is
-    the folder of the CA, on the machine that has it; None elsewhere.
+    the folder of the CA, on the machine that has it; None elsewhere. `runs_url` is where runs are
+    recorded; empty means a file of the user's own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Context:
     fleet: Path
     pki: Path | None = None
     dns: tuple[str, ...] = ()
+    runs_url: str = ""
 
 
 def config_path() -> Path:
@@ -103,7 +105,10 @@ def _context(name: str, table: Any, path: Path) -> Context:
     if not isinstance(trust_domain, str) or not trust_domain:
         raise ConfigError(f"{where}.trust_domain: a name is needed")
     dns = _resolvers(table.get("dns", []), f"{where}.dns")
-    return Context(name=name, trust_domain=trust_domain, dns=dns, **paths)
+    runs_url = table.get("runs_url", "")
+    if not isinstance(runs_url, str):
+        raise ConfigError(f"{where}.runs_url: a URL is needed")
+    return Context(name=name, trust_domain=trust_domain, dns=dns, runs_url=runs_url, **paths)
 
 
 def _resolvers(value: Any, where: str) -> tuple[str, ...]:

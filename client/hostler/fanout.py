@@ -14,12 +14,48 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Halt:
+    """Stops what goes on in good order: nothing further is started, what is in flight ends.
+
+    To be pulled and waited for in one loop.
+    """
+
+    def __init__(self) -> None:
+        self.why = ""
+        self.kind = ""
+        self._event = asyncio.Event()
+
+    @property
+    def pulled(self) -> bool:
+        """Whether to stop."""
+        return self._event.is_set()
+
+    def pull(self, kind: str, why: str) -> None:
+        """Stop, for a kind of reason and in words. The first reason stands."""
+        if not self.pulled:
+            self.kind, self.why = kind, why
+            self._event.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait so long, or until it is pulled; answer whether it is."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
 @dataclass
 class Brake(Generic[T]):
-    """Counts failures over one or more fan-outs and says when to stop. None never stops."""
+    """Counts failures over one or more fan-outs and says when to stop. None never stops.
+
+    It is also pulled when its `halt` is.
+    """
 
     allowed: int | None = None
     failed: int = 0
+    halt: Halt | None = None
 
     def note(self, result: HostResult[T]) -> HostResult[T]:
         """Count a result; answers it."""
@@ -27,14 +63,20 @@ class Brake(Generic[T]):
         return result
 
     @property
+    def overrun(self) -> bool:
+        """Whether more have failed than may."""
+        return self.allowed is not None and self.failed > self.allowed
+
+    @property
     def pulled(self) -> bool:
         """Whether no further host is to be started."""
-        return self.allowed is not None and self.failed > self.allowed
+        return self.overrun or (self.halt is not None and self.halt.pulled)
 
     def not_started(self, host: str) -> HostResult[T]:
         """The result of a host that was spared."""
-        message = f"not started: {self.failed} of the hosts before had failed"
-        return HostResult(host, error=HostError("ABORTED", "NOT_STARTED", message))
+        halted = self.halt is not None and self.halt.pulled and not self.overrun
+        why = self.halt.why if halted and self.halt else f"{self.failed} of the hosts had failed"
+        return HostResult(host, error=HostError("ABORTED", "NOT_STARTED", f"not started: {why}"))
 
 
 async def fan_out(

@@ -1,20 +1,25 @@
 """The composite: a process with a private network and published ports, on one host.
 
-Put together by the client from three changes at two doors; no daemon calls another.
+Put together by the client from three changes at two doors; no daemon calls another. Under
+`Terms.confirm_within_s` all of them are in one pending group, which stays or goes as a whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.api.netns.v1 import namespace_pb2, process_pb2
 from hostler.channel import Rpc, rpc
 from hostler.config import HostlerError
+from hostler.fleet import Host
+from hostler.group import joined, refuse_jobs, take_back
 from hostler.isolation import Isolated, Isolation, Part, combine, composed
-from hostler.plans import Planned, RpcChange
+from hostler.outcome import settled
+from hostler.plans import Planned, RpcChange, to_apply
 from hostler.results import CallFailed, HostError
 from hostler.session import Session
 
@@ -30,18 +35,18 @@ START_PROCESS = rpc(process_pb2, "ProcessService", "StartProcess")
 STOP_PROCESS = rpc(process_pb2, "ProcessService", "StopProcess")
 LIST_PROCESSES = rpc(process_pb2, "ProcessService", "ListProcesses")
 
-# After these the host may have done it all the same.
-_UNCERTAIN = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL"})
-
 
 class Isolate:
     """Makes an isolation: namespace, then ruleset, then process. See `hostler.plans.Change`."""
+
+    kind = "isolate"
 
     def __init__(self, isolation: Isolation) -> None:
         self._isolation = isolation
 
     async def plan(self, session: Session) -> Planned:
         """Ask both doors; the ruleset is planned for the addresses of the planned namespace."""
+        refuse_jobs(session)
         wanted = self._isolation
         create = namespace_pb2.CreateNamespaceRequest(namespace=wanted.namespace())
         namespace = await RpcChange(CREATE_NAMESPACE, create).plan(session)
@@ -74,9 +79,9 @@ class Isolate:
         rpcs = (CREATE_NAMESPACE, APPLY_RULESET, START_PROCESS)
         for part, method in zip(planned.response, rpcs, strict=True):
             try:
-                answer = await _carry_out(session, method, part)
+                answer = await _carry_out(session, method, part, done)
             except CallFailed as failed:
-                if failed.error.code in _UNCERTAIN:
+                if failed.error.uncertain:
                     made.append(part)
                 raise await _undone(session, self._isolation.name, part, made, failed) from failed
             except asyncio.CancelledError:
@@ -86,6 +91,18 @@ class Isolate:
             if answer.change.changed:
                 made.append(part)
         return done
+
+    def to_record(self, host: Host) -> dict[str, Any]:
+        """What `from_record` takes. Raises NotRecordable if the process is given an environment."""
+        from hostler.recordable import check_secrets
+
+        check_secrets(self._isolation.process())
+        return self._isolation.to_record()
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Isolate:
+        """The change that was recorded."""
+        return cls(Isolation.from_record(record))
 
 
 async def _plan_process(session: Session, start: Any, *, fresh: bool) -> tuple[Planned, bool]:
@@ -103,13 +120,14 @@ async def _plan_process(session: Session, start: Any, *, fresh: bool) -> tuple[P
     return composed(start.process), False
 
 
-async def _carry_out(session: Session, method: Rpc, part: Part) -> Any:
+async def _carry_out(session: Session, method: Rpc, part: Part, done: Isolated) -> Any:
     request = method.request_type()
     request.CopyFrom(part.request)
-    request.change.request_id = part.planned.request_id
-    if part.hash_is_the_hosts:
-        request.change.plan_hash = part.planned.hash
-    return await session.call(method, request)
+    to_apply(session, request, part.planned)
+    if not part.hash_is_the_hosts:
+        request.change.plan_hash = ""
+    joined(request.change, done.answers.values())
+    return settled(await session.call(method, request))
 
 
 async def _found(session: Session, method: Rpc, request: Any) -> Any:
@@ -135,15 +153,22 @@ async def _undone(
     if problems:
         message += f"; still there, perhaps: {'; '.join(problems)}"
         metadata["not_removed"] = "; ".join(problems)
-    return CallFailed(HostError(error.code, error.reason, message, metadata, error.violations))
+    return CallFailed(replace(error, message=message, metadata=metadata, uncertain=bool(problems)))
 
 
 async def _undo(session: Session, name: str, made: list[Part]) -> tuple[list[str], list[str]]:
-    """Take parts back, newest first; answer which, and what could not be."""
+    """Take parts back, newest first; answer which, and what could not be.
+
+    What is pending goes as a whole, by the host's own way back: it takes no other change now.
+    """
     undone: list[str] = []
     problems: list[str] = []
-    for part in reversed(made):
-        if not part.planned.steps or (part.name == "namespace" and part.before is not None):
+    parts = [part for part in reversed(made) if part.planned.steps]
+    if parts and session.terms.confirm_within_s is not None:
+        problem = await take_back(session)
+        return ([], [problem]) if problem else ([part.name for part in parts], [])
+    for part in parts:
+        if part.name == "namespace" and part.before is not None:
             continue
         try:
             await _take_back(session, name, part)
@@ -174,11 +199,14 @@ class Remove:
     no error.
     """
 
+    kind = "isolate-remove"
+
     def __init__(self, name: str) -> None:
         self._name = name
 
     async def plan(self, session: Session) -> Planned:
         """Ask both doors what there is to remove."""
+        refuse_jobs(session)
         problems: list[HostError] = []
         parts: list[Part] = []
         for stop in await _tried("processes", self._processes(session), problems) or ():
@@ -211,13 +239,33 @@ class Remove:
                 problems.append(part.request)
                 continue
             answer = await _tried(
-                part.name, _carry_out(session, methods[part.name], part), problems
+                part.name, _carry_out(session, methods[part.name], part, done), problems
             )
             if answer is not None:
                 done.answers[_key(part)] = answer
         if problems:
-            raise CallFailed(_all(problems, removed=",".join(done.answers)))
+            raise CallFailed(await self._problem(session, problems, done))
         return done
+
+    async def _problem(
+        self, session: Session, problems: list[HostError], done: Isolated
+    ) -> HostError:
+        """The error of a removal that is not whole; what is pending is not left half removed."""
+        if session.terms.confirm_within_s is None:
+            return _all(problems, removed=",".join(done.answers))
+        problem = await take_back(session)
+        error = _all(problems)
+        words = problem or "what had been removed is there again"
+        return replace(error, message=f"{error.message}; {words}", uncertain=bool(problem))
+
+    def to_record(self, host: Host) -> dict[str, Any]:
+        """What `from_record` takes."""
+        return {"name": self._name}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Remove:
+        """The change that was recorded."""
+        return cls(record["name"])
 
     async def _processes(self, session: Session) -> list[Any]:
         request = process_pb2.ListProcessesRequest(namespace=self._name)
@@ -248,9 +296,7 @@ async def _tried(part: str, work: Awaitable[Any], problems: list[HostError]) -> 
     except CallFailed as failed:
         error = failed.error
         message = f"{part}: {error.message}"
-        problems.append(
-            HostError(error.code, error.reason, message, error.metadata, error.violations)
-        )
+        problems.append(replace(error, message=message))
         return None
 
 
@@ -261,4 +307,5 @@ def _all(problems: list[HostError], removed: str = "") -> HostError:
     metadata = {**first.metadata, "problems": words, "removed": removed}
     violations = tuple(each for problem in problems for each in problem.violations)
     message = "; ".join(problem.message for problem in problems)
-    return HostError(first.code, first.reason, message, metadata, violations)
+    uncertain = any(problem.uncertain for problem in problems)
+    return HostError(first.code, first.reason, message, metadata, violations, uncertain)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any
 
@@ -81,6 +81,20 @@ class Isolation:
     unprivileged_port_start: int | None = None
     uplink: str = ""
     persistent: bool = False
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it; `from_record` makes it again."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Isolation:
+        """Make it again. Raises TypeError or KeyError if the record is of another version."""
+        kept = dict(record)
+        kept["publish"] = tuple(Publish(**each) for each in kept["publish"])
+        kept["environment"] = tuple((key, value) for key, value in kept["environment"])
+        for name in ("argv", "dns"):
+            kept[name] = tuple(kept[name])
+        return cls(**kept)
 
     def namespace(self) -> namespace_pb2.Namespace:
         """The namespace to ask for; its addresses come from the pools."""

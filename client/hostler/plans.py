@@ -1,16 +1,17 @@
-"""Changes in two phases: every host's plan first, then exactly those plans, canary first."""
+"""Changes in two phases: every host's plan first, then exactly those plans."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hostler.channel import Rpc
-from hostler.fanout import Brake, fan_out
+from hostler.fanout import fan_out
 from hostler.fleet import Host
-from hostler.limits import DEFAULT_WINDOW, Tolerance
+from hostler.limits import DEFAULT_WINDOW, shortened
+from hostler.outcome import settled
 from hostler.results import HostResult, plain
 from hostler.session import Session
 
@@ -28,7 +29,8 @@ class Planned:
     """What a change would do on one host.
 
     `request_id` is drawn here, once per intended change, and kept over all retries. `response` is
-    the host's whole answer, or what the change needs to be carried out.
+    the host's whole answer, or what the change needs to be carried out. `destroy_token` is what the
+    host answered to the plan of something that destroys; good once, and never recorded.
     """
 
     hash: str
@@ -36,6 +38,7 @@ class Planned:
     warnings: tuple[str, ...] = ()
     response: Any = None
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    destroy_token: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, change: Any, response: Any = None) -> Planned:
@@ -45,6 +48,7 @@ class Planned:
             steps=tuple(PlannedStep(s.kind, s.description) for s in change.plan.steps),
             warnings=tuple(_words(warning) for warning in change.warnings),
             response=response,
+            destroy_token=change.destroy_token,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,35 +76,82 @@ class Change(Protocol):
         ...
 
 
+def to_plan(session: Session, request: Any) -> Any:
+    """Make a request ask for its plan alone, on the session's terms; answers it."""
+    request.change.validate_only = True
+    # A job would be started for the question itself.
+    request.change.job = False
+    _confirm(session, request.change)
+    return request
+
+
+def to_apply(session: Session, request: Any, planned: Planned) -> Any:
+    """Make a request ask for what was planned and nothing else, on the session's terms."""
+    options = request.change
+    options.validate_only = False
+    options.plan_hash = planned.hash
+    options.request_id = planned.request_id
+    options.destroy_token = planned.destroy_token
+    options.job = options.job or session.terms.as_job
+    _confirm(session, options)
+    return request
+
+
+def _confirm(session: Session, options: Any) -> None:
+    terms = session.terms
+    if terms.confirm_within_s is not None:
+        options.confirm.within.FromMicroseconds(round(terms.confirm_within_s * 1_000_000))
+        options.confirm.group = terms.group
+
+
 class RpcChange:
     """A change that is one call of a method whose request has a `change` field.
 
     `request` is the message for all hosts, or a function that makes each host's.
     """
 
+    kind = "rpc"
+
     def __init__(self, rpc: Rpc, request: Any | Callable[[Host], Any]) -> None:
-        self._rpc = rpc
+        self.rpc = rpc
         self._request = request
 
     async def plan(self, session: Session) -> Planned:
         """Ask the host what it would do."""
-        request = self._message(session.host)
-        request.change.validate_only = True
-        response = await session.call(self._rpc, request)
+        response = await session.call(self.rpc, to_plan(session, self.message(session.host)))
         return Planned.of(response.change, response)
 
     async def apply(self, session: Session, planned: Planned) -> Any:
-        """Do it, if the plan is still the same; ABORTED otherwise."""
-        request = self._message(session.host)
-        request.change.validate_only = False
-        request.change.plan_hash = planned.hash
-        request.change.request_id = planned.request_id
-        return await session.call(self._rpc, request)
+        """Do it, if the plan is still the same; ABORTED otherwise. Raises CallFailed.
 
-    def _message(self, host: Host) -> Any:
-        request = self._rpc.request_type()
+        Also if the host answers that the change is not in force, see `hostler.outcome.settled`.
+        """
+        request = to_apply(session, self.message(session.host), planned)
+        return settled(await session.call(self.rpc, request))
+
+    def message(self, host: Host) -> Any:
+        """A new copy of the request for a host."""
+        request = self.rpc.request_type()
         request.CopyFrom(self._request(host) if callable(self._request) else self._request)
         return request
+
+    def to_record(self, host: Host) -> dict[str, Any]:
+        """What `from_record` takes. Raises NotRecordable if the request holds secrets."""
+        from hostler.recordable import message_record
+
+        return {
+            "domain": self.rpc.domain,
+            "path": self.rpc.path,
+            "request": message_record(self.message(host)),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> RpcChange:
+        """The change that was recorded. Raises ConfigError if the record is of another version."""
+        from hostler.recordable import message_from_record, rpc_from_record
+
+        rpc = rpc_from_record(record["path"], record["domain"])
+        return cls(rpc, message_from_record(rpc.request_type, record["request"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +160,10 @@ class PlanGroup:
 
     planned: Planned
     hosts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        count = len(self.hosts)
+        return f"{count} host{'s' if count != 1 else ''}: {shortened(self.hosts)}"
 
 
 def group_plans(results: Sequence[HostResult[Planned]]) -> list[PlanGroup]:
@@ -137,42 +192,6 @@ async def plan_all(
             return await change.plan(doors)
 
     return await fan_out(hosts, lambda host: host.name, one, window=window)
-
-
-async def apply_all(
-    hosts: Sequence[Host],
-    plans: Sequence[HostResult[Planned]],
-    change: Change,
-    session: Callable[[Host], Session],
-    *,
-    window: int = DEFAULT_WINDOW,
-    tolerance: Tolerance | None = None,
-) -> list[HostResult[Any]]:
-    """Carry out every host's plan: one host first, then the rest, stopping after failures.
-
-    The first is the first with anything to do, since an empty plan proves nothing. A host that
-    could not plan counts as failed.
-    """
-    brake: Brake[Any] = Brake((tolerance or Tolerance()).allowed(len(hosts)))
-    done: dict[str, HostResult[Any]] = {}
-    work: dict[str, tuple[Host, Planned]] = {}
-    for host, planned in zip(hosts, plans, strict=True):
-        if planned.result is None:
-            done[host.name] = brake.note(planned)
-        else:
-            work[host.name] = (host, planned.result)
-
-    async def one(name: str) -> Any:
-        host, planned = work[name]
-        async with session(host) as doors:
-            return await change.apply(doors, planned)
-
-    first = [name for name, (_, planned) in work.items() if planned.steps][:1]
-    rest = [name for name in work if name not in first]
-    for wave in (first, rest):
-        results = await fan_out(wave, str, one, window=window, brake=brake)
-        done |= {result.host: result for result in results}
-    return [done[host.name] for host in hosts]
 
 
 def _words(warning: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,10 @@ from typing import Any
 
 from hostler.api.common.v1 import bundle_pb2
 from hostler.channel import rpc
-from hostler.plans import Planned, RpcChange
+from hostler.fleet import Host
+from hostler.group import joined, refuse_jobs, take_back
+from hostler.outcome import settled
+from hostler.plans import Planned, RpcChange, to_apply
 from hostler.results import CallFailed, HostError, plain
 from hostler.session import Session
 
@@ -50,8 +54,12 @@ class PushBundle:
     """Puts a bundle in force at several doors of a host. See `hostler.plans.Change`.
 
     A door that refuses or does not answer holds up no other: a revocation is to reach as many as
-    it can. The host has failed nevertheless, with the errors of all its doors.
+    it can. The host has failed nevertheless, with the errors of all its doors. Under
+    `Terms.confirm_within_s` all doors have the new bundle or none: what was pushed is taken back
+    as soon as one door fails, since the host would do so at the deadline.
     """
+
+    kind = "push-bundle"
 
     def __init__(self, signed_bundle: bytes, domains: Sequence[str]) -> None:
         self._domains = tuple(domains)
@@ -59,6 +67,7 @@ class PushBundle:
 
     async def plan(self, session: Session) -> Planned:
         """Ask each door whether it takes the bundle. Raises CallFailed if none does."""
+        refuse_jobs(session)
         plans: dict[str, Planned] = {}
         problems: dict[str, HostError] = {}
         for domain in self._domains:
@@ -85,15 +94,44 @@ class PushBundle:
         answers: dict[str, Any] = {}
         for domain, plan in doors.plans.items():
             try:
-                answers[domain] = await self._change(domain).apply(session, plan)
+                answers[domain] = await self._push(session, domain, plan, answers)
             except CallFailed as failed:
                 problems[domain] = failed.error
         if problems:
-            raise CallFailed(_all(problems))
+            raise CallFailed(await self._problem(session, problems, answers))
         return Pushed(answers)
+
+    async def _push(
+        self, session: Session, domain: str, plan: Planned, answers: Mapping[str, Any]
+    ) -> Any:
+        request = bundle_pb2.PushBundleRequest()
+        request.CopyFrom(self._request)
+        to_apply(session, request, plan)
+        joined(request.change, answers.values())
+        return settled(await session.call(PUSH_BUNDLE.at(domain), request))
+
+    async def _problem(
+        self, session: Session, problems: Mapping[str, HostError], answers: Mapping[str, Any]
+    ) -> HostError:
+        error = _all(problems)
+        if session.terms.confirm_within_s is None or not (answers or error.uncertain):
+            return error
+        problem = await take_back(session)
+        words = problem or "the doors have the bundle that they had before"
+        return replace(error, message=f"{error.message}; {words}", uncertain=bool(problem))
 
     def _change(self, domain: str) -> RpcChange:
         return RpcChange(PUSH_BUNDLE.at(domain), self._request)
+
+    def to_record(self, host: Host) -> dict[str, Any]:
+        """What `from_record` takes."""
+        signed = base64.b64encode(self._request.signed_bundle).decode()
+        return {"signed_bundle": signed, "domains": list(self._domains)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> PushBundle:
+        """The change that was recorded."""
+        return cls(base64.b64decode(record["signed_bundle"], validate=True), record["domains"])
 
 
 def _all(problems: Mapping[str, HostError]) -> HostError:
@@ -101,4 +139,5 @@ def _all(problems: Mapping[str, HostError]) -> HostError:
     first = next(iter(problems.values()))
     message = "; ".join(f"{domain}: {error.message}" for domain, error in problems.items())
     metadata = {**first.metadata, "doors": ",".join(problems)}
-    return replace(first, message=message, metadata=metadata)
+    uncertain = any(error.uncertain for error in problems.values())
+    return replace(first, message=message, metadata=metadata, uncertain=uncertain)

@@ -20,7 +20,8 @@ class HostError:
     """Why a host did not do it.
 
     `code` is the gRPC status by name, `reason` the stable word for the cause (from ErrorInfo, else
-    the client's own), `violations` what was wrong with which field or condition.
+    the client's own), `violations` what was wrong with which field or condition. After an
+    `uncertain` one the host may have done it all the same: it was asked, and the answer was lost.
     """
 
     code: str
@@ -28,6 +29,12 @@ class HostError:
     message: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     violations: tuple[Mapping[str, str], ...] = ()
+    uncertain: bool = False
+
+    @property
+    def approval(self) -> str:
+        """The id of the approval that the call waits for; empty if it was refused otherwise."""
+        return self.metadata.get("approval", "") if self.reason == "APPROVAL_REQUIRED" else ""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -54,21 +61,26 @@ class HostError:
 
 
 class CallFailed(Exception):
-    """A call to one host failed; `error` says how."""
+    """A call to one host failed; `error` says how, `answer` is what the host said, if it did."""
 
-    def __init__(self, error: HostError) -> None:
+    def __init__(self, error: HostError, answer: Any = None) -> None:
         super().__init__(str(error))
         self.error = error
+        self.answer = answer
 
 
 @dataclass(frozen=True)
 class HostResult(Generic[T]):
-    """One host's answer, or its error; exactly one of both. `domain` is set if the door matters."""
+    """One host's answer, or its error; exactly one of both. `domain` is set if the door matters.
+
+    `outcome` is set for a change that was to be carried out: a word of `hostler.outcome.Outcome`.
+    """
 
     host: str
     result: T | None = None
     error: HostError | None = None
     domain: str = ""
+    outcome: str = ""
 
     @property
     def ok(self) -> bool:
@@ -86,6 +98,8 @@ class HostResult(Generic[T]):
         head: dict[str, Any] = {"host": self.host}
         if self.domain:
             head["domain"] = self.domain
+        if self.outcome:
+            head["outcome"] = str(self.outcome)
         if self.error is not None:
             return head | {"ok": False, "error": self.error.as_dict()}
         return head | {"ok": True, "result": plain(self.result)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,12 +15,21 @@ import grpc.aio
 from hostler.channel import METADATA, Connector, Rpc
 from hostler.fleet import Host
 from hostler.results import CallFailed, HostError, from_rpc_error
+from hostler.resume import OPENED, Outage, Resume
 
 DEFAULT_TIMEOUT_S = 30.0
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _MAX_PAGES = 10_000
 # gRPC tells these failures apart in words only. Trying again would not help.
 _TLS_WORDS = ("Ssl handshake failed", "Verification Check failed", "CERTIFICATE_VERIFY_FAILED")
+# gRPC's words for a call that waited for a connection and got none, so was never sent.
+_NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed")
+# What the transport says when a connection ends under a call that was sent.
+_LOST = frozenset({"UNAVAILABLE", "CANCELLED", "UNKNOWN", "INTERNAL"})
+_UNDECIDED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
+# The reasons that this client gives itself, where the daemon gave none.
+_TRANSPORT = ("", "UNAVAILABLE", "UNREACHABLE", "TLS_HANDSHAKE_FAILED")
+_RUN_KEY = "hostler-run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +38,13 @@ class Retry:
 
     A daemon that idles out or restarts costs a kept channel one such answer. A host that cannot be
     reached at all is given up after `connect_s`, so that a dead host is named soon. Pauses double
-    from `first_pause_s` to `longest_pause_s`, each drawn between half and the whole of it.
+    from `first_pause_s` to `longest_pause_s`, each drawn between half and the whole of it. A stream
+    that was open and is cut is tried again for `resume_s`, long enough for a host to boot.
     """
 
     attempts: int = 8
     connect_s: float = 3.0
+    resume_s: float = 120.0
     first_pause_s: float = 0.1
     longest_pause_s: float = 2.0
 
@@ -43,7 +54,22 @@ class Retry:
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
 
 
-NO_RETRY = Retry(attempts=1)
+NO_RETRY = Retry(attempts=1, resume_s=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms changes are made in a session; `hostler.plans` puts them into requests.
+
+    `run` goes with every call, so that the host's audit log names the run it belongs to. With
+    `confirm_within_s` a change joins the host's pending group `group`, and is taken back after
+    that time unless it is confirmed. `as_job` has it done as a job.
+    """
+
+    run: str = ""
+    confirm_within_s: float | None = None
+    group: str = ""
+    as_job: bool = False
 
 
 class Session:
@@ -58,12 +84,16 @@ class Session:
         connector: Connector,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry: Retry | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.host = host
         self.timeout_s = timeout_s
+        self.terms = terms or Terms()
         self._connector = connector
         self._retry = retry or Retry()
         self._channels: dict[str, grpc.aio.Channel] = {}
+        run = self.terms.run
+        self._metadata = (*METADATA, (_RUN_KEY, run)) if run else METADATA
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,22 +121,26 @@ class Session:
     async def call(self, rpc: Rpc, request: Any, *, timeout_s: float | None = None) -> Any:
         """Call a method and answer its response. Retries as `Retry` says.
 
-        The request is sent as it is each time: its request_id makes a change happen once.
+        The request is sent as it is each time: its request_id makes a change happen once. A
+        failure is uncertain if an attempt was sent and none was answered after it.
         """
         loop = asyncio.get_running_loop()
         start = loop.time()
         deadline = start + (self.timeout_s if timeout_s is None else timeout_s)
         attempt = 0
+        lost = False
         while True:
             attempt += 1
+            await self._connect(rpc.domain, deadline, lost=lost)
             try:
                 return await self._once(rpc, request, max(0.001, deadline - loop.time()))
             except grpc.aio.AioRpcError as error:
                 pause = self._retry.pause_s(attempt)
                 in_time = loop.time() + pause < deadline
                 failure = self._judge(rpc.domain, error)
+                lost = _is_lost(failure, before=lost)
                 if not in_time or not self._again(error, failure, attempt, loop.time() - start):
-                    raise CallFailed(failure) from error
+                    raise CallFailed(replace(failure, uncertain=lost)) from error
             await asyncio.sleep(pause)
 
     async def list_all(self, rpc: Rpc, request: Any, *, timeout_s: float | None = None) -> Any:
@@ -124,27 +158,76 @@ class Session:
         return whole
 
     async def stream(
-        self, rpc: Rpc, request: Any, *, timeout_s: float | None = None
+        self,
+        rpc: Rpc,
+        request: Any,
+        *,
+        timeout_s: float | None = None,
+        resume: Resume | None = None,
     ) -> AsyncIterator[Any]:
-        """Call a method that streams responses. Not retried: the caller knows where to go on."""
+        """Call a method that streams responses.
+
+        With `resume` a stream that is cut is opened again, however often: the function is given
+        the request, a copy of the caller's, and each response, and has the request ask for what
+        comes after it, as `after_seq` does. A daemon that restarts is waited for as `Retry` says.
+        """
+        loop = asyncio.get_running_loop()
+        ask = rpc.request_type()
+        ask.CopyFrom(request)
+        outage = Outage(self._retry, loop.time(), timeout_s)
+        while True:
+            call = self._method(rpc, "unary_stream")(
+                ask, timeout=outage.left_s(loop.time()), metadata=self._metadata
+            )
+            try:
+                headers: Any = await call.initial_metadata()
+                if OPENED in tuple(headers or ()):
+                    outage.over()
+                async for response in call:
+                    if resume is not None:
+                        resume(ask, response)
+                    yield response
+                return
+            except grpc.aio.AioRpcError as error:
+                failure = self._judge(rpc.domain, error)
+                pause = outage.pause_s(failure, loop.time())
+                if resume is None or pause is None:
+                    raise CallFailed(failure) from error
+            finally:
+                # A caller that looks no further leaves nothing open behind it.
+                call.cancel()
+            await asyncio.sleep(pause)
+
+    async def converse(self, rpc: Rpc, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Call a method that streams both ways. Not retried: what it started may not be twice."""
         try:
-            async for response in self._method(rpc, "unary_stream")(
-                request, timeout=timeout_s, metadata=METADATA
+            async for response in self._method(rpc, "stream_stream")(
+                requests, metadata=self._metadata
             ):
                 yield response
         except grpc.aio.AioRpcError as error:
             raise CallFailed(self._judge(rpc.domain, error)) from error
 
-    async def converse(self, rpc: Rpc, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """Call a method that streams both ways. Not retried: what it started may not be twice."""
-        try:
-            async for response in self._method(rpc, "stream_stream")(requests):
-                yield response
-        except grpc.aio.AioRpcError as error:
-            raise CallFailed(self._judge(rpc.domain, error)) from error
-
     async def _once(self, rpc: Rpc, request: Any, timeout_s: float) -> Any:
-        return await self._method(rpc, "unary_unary")(request, timeout=timeout_s, metadata=METADATA)
+        return await self._method(rpc, "unary_unary")(
+            request, timeout=timeout_s, metadata=self._metadata
+        )
+
+    async def _connect(self, domain: str, deadline: float, *, lost: bool) -> None:
+        """Wait until a door is reached, or is known not to be, which the call itself then tells.
+
+        Raises CallFailed at the deadline: what was not sent cannot have been done.
+        """
+        channel = self.channel(domain)
+        try:
+            async with asyncio.timeout_at(deadline):
+                while (state := channel.get_state(try_to_connect=True)) in _UNDECIDED:
+                    await channel.wait_for_state_change(state)
+        except TimeoutError:
+            message = "no connection in time"
+            raise CallFailed(
+                HostError("DEADLINE_EXCEEDED", "TIMEOUT", message, uncertain=lost)
+            ) from None
 
     def _method(self, rpc: Rpc, kind: str) -> Any:
         return getattr(self.channel(rpc.domain), kind)(
@@ -173,3 +256,17 @@ class Session:
         if attempt >= self._retry.attempts:
             return False
         return failure.reason != "UNREACHABLE" or elapsed_s < self._retry.connect_s
+
+
+def _is_lost(failure: HostError, *, before: bool) -> bool:
+    """Whether a request may have been carried out although this attempt has failed.
+
+    `before` says so of the attempts before it; only a daemon's own word on this one settles that.
+    """
+    if failure.code == "DEADLINE_EXCEEDED":
+        return True
+    if failure.code not in _LOST or failure.reason not in _TRANSPORT:
+        return False
+    if failure.reason == "TLS_HANDSHAKE_FAILED" or failure.message.startswith(_NEVER_SENT):
+        return before
+    return True

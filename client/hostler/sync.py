@@ -16,10 +16,14 @@ from typing import Any, Self, TypeVar
 
 from hostler import aio
 from hostler.channel import Rpc
+from hostler.confirm import Confirmed
 from hostler.fleet import Host
 from hostler.limits import DEFAULT_WINDOW, Tolerance
 from hostler.plans import Change, Planned
 from hostler.results import HostResult
+from hostler.resume import Resume
+from hostler.rollout import Rolled, Rollout
+from hostler.runs_model import Run
 from hostler.session import DEFAULT_TIMEOUT_S, Retry
 from hostler.session import Session as AsyncSession
 
@@ -34,7 +38,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in that loop and wait for it. An interrupt cancels it and is raised on."""
     future = asyncio.run_coroutine_threadsafe(coroutine, _loop())
     try:
@@ -53,7 +57,7 @@ class Session:
         async def opened() -> AsyncSession:
             return make()
 
-        self._session = run(opened())
+        self._session = wait_for(opened())
 
     def __enter__(self) -> Self:
         return self
@@ -68,25 +72,29 @@ class Session:
 
     def close(self) -> None:
         """Close every channel."""
-        run(self._session.close())
+        wait_for(self._session.close())
 
     def call(self, rpc: Rpc, request: Any, *, timeout_s: float | None = None) -> Any:
         """Call a method. Raises CallFailed."""
-        return run(self._session.call(rpc, request, timeout_s=timeout_s))
+        return wait_for(self._session.call(rpc, request, timeout_s=timeout_s))
 
     def list_all(self, rpc: Rpc, request: Any, *, timeout_s: float | None = None) -> Any:
         """Call a List method until its last page. Raises CallFailed."""
-        return run(self._session.list_all(rpc, request, timeout_s=timeout_s))
+        return wait_for(self._session.list_all(rpc, request, timeout_s=timeout_s))
 
-    def stream(self, rpc: Rpc, request: Any) -> Iterator[Any]:
-        """Call a method that streams responses. Raises CallFailed."""
-        responses = self._session.stream(rpc, request)
-        ended = object()
-        try:
-            while (response := run(_next(responses, ended))) is not ended:
-                yield response
-        finally:
-            run(_close(responses))
+    def stream(self, rpc: Rpc, request: Any, *, resume: Resume | None = None) -> Iterator[Any]:
+        """Call a method that streams responses; see `Session.stream`. Raises CallFailed."""
+        yield from _each(self._session.stream(rpc, request, resume=resume))
+
+
+def _each(responses: AsyncIterator[Any]) -> Iterator[Any]:
+    """What an iterator of that loop yields; it is closed with this one."""
+    ended = object()
+    try:
+        while (response := wait_for(_next(responses, ended))) is not ended:
+            yield response
+    finally:
+        wait_for(_close(responses))
 
 
 async def _next(responses: AsyncIterator[Any], ended: object) -> Any:
@@ -126,15 +134,54 @@ class Client:
 
     def call(self, rpc: Rpc, request: Any, *selectors: str) -> list[HostResult[Any]]:
         """Call a method on the selected hosts; results in host order."""
-        return run(self._client.call(rpc, request, *selectors))
+        return wait_for(self._client.call(rpc, request, *selectors))
 
     def list_all(self, rpc: Rpc, request: Any, *selectors: str) -> list[HostResult[Any]]:
         """Call a List method on the selected hosts, following all pages."""
-        return run(self._client.list_all(rpc, request, *selectors))
+        return wait_for(self._client.list_all(rpc, request, *selectors))
 
-    def plan(self, change: Change, hosts: Sequence[Host]) -> Sequence[HostResult[Planned]]:
-        """Ask every host what a change would do there. Changes nothing."""
-        return run(self._client.plan(change, hosts))
+    def pending(self, hosts: Sequence[Host]) -> list[HostResult[Any]]:
+        """What hosts take back unless it is confirmed: GetPendingResponse, at any door."""
+        return wait_for(self._client.pending(hosts))
+
+    def confirm(
+        self, hosts: Sequence[Host], group: str, deadline_s: float
+    ) -> list[HostResult[Confirmed]]:
+        """Confirm a group at every door of hosts that wait `deadline_s` from now for it."""
+        return wait_for(self._client.confirm(hosts, group, deadline_s))
+
+    def revert(self, hosts: Sequence[Host], group: str = "") -> list[HostResult[Any]]:
+        """Take a pending group back at once, or whichever there is: EndedGroup, None if none."""
+        return wait_for(self._client.revert(hosts, group))
+
+    def watch_job(self, host: Host, name: str) -> Iterator[Any]:
+        """Follow a job of a host to its end: WatchJobResponse. Raises CallFailed."""
+        yield from _each(self._client.watch_job(host, name))
+
+    def plan(
+        self,
+        change: Change,
+        hosts: Sequence[Host],
+        *,
+        options: Rollout | None = None,
+        run: Run | None = None,
+    ) -> Sequence[HostResult[Planned]]:
+        """Ask every host what a change would do. Changes nothing."""
+        return wait_for(self._client.plan(change, hosts, options=options, run=run))
+
+    def roll_out(
+        self,
+        change: Change,
+        hosts: Sequence[Host],
+        plans: Sequence[HostResult[Planned]] | None = None,
+        *,
+        options: Rollout | None = None,
+        run: Run | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> Rolled:
+        """Carry out a change wave by wave; see `hostler.aio.Client.roll_out`."""
+        rolled = self._client.roll_out(change, hosts, plans, options=options, run=run, say=say)
+        return wait_for(rolled)
 
     def apply(
         self,
@@ -145,7 +192,7 @@ class Client:
         tolerance: Tolerance | None = None,
     ) -> Sequence[HostResult[Any]]:
         """Carry out a change: one host first, then the rest; stops at the first failure."""
-        return run(self._client.apply(change, hosts, plans, tolerance=tolerance))
+        return wait_for(self._client.apply(change, hosts, plans, tolerance=tolerance))
 
 
 def connect(
@@ -155,8 +202,16 @@ def connect(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     window: int = DEFAULT_WINDOW,
     retry: Retry | None = None,
+    record: bool = True,
 ) -> Client:
     """Make a client from the configuration file. Raises ConfigError."""
     return Client(
-        aio.connect(context, config=config, timeout_s=timeout_s, window=window, retry=retry)
+        aio.connect(
+            context,
+            config=config,
+            timeout_s=timeout_s,
+            window=window,
+            retry=retry,
+            record=record,
+        )
     )

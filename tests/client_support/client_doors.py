@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import client_pending
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc import error_details_pb2, status_pb2
+from client_errors import refuse, rich
+from client_pending import Pending
 
 from hostler.api.common.v1 import audit_pb2, audit_pb2_grpc, change_pb2, host_pb2, host_pb2_grpc
 from hostler.api.firewall.v1 import ruleset_pb2, ruleset_pb2_grpc
@@ -30,36 +32,6 @@ from hostler.pki import Authority
 TRUST_DOMAIN = "test.hostler"
 
 
-def rich(code: grpc.StatusCode, reason: str, message: str, **details: Any) -> tuple[Any, ...]:
-    """The code, message and trailers of an error, as AIP-193 has them."""
-    status = status_pb2.Status(code=code.value[0], message=message)
-    info = error_details_pb2.ErrorInfo(
-        reason=reason, domain="hostler", metadata=details.get("metadata", {})
-    )
-    messages: list[Any] = [info]
-    if fields := details.get("fields"):
-        bad = error_details_pb2.BadRequest()
-        for field, description in fields.items():
-            bad.field_violations.add(field=field, description=description)
-        messages.append(bad)
-    if subjects := details.get("subjects"):
-        failed = error_details_pb2.PreconditionFailure()
-        for subject, description in subjects.items():
-            failed.violations.add(subject=subject, description=description)
-        messages.append(failed)
-    for message_ in messages:
-        packed = AnyMessage()
-        packed.Pack(message_)
-        status.details.append(packed)
-    return code, message, (("grpc-status-details-bin", status.SerializeToString()),)
-
-
-def refuse(context: grpc.ServicerContext, error: tuple[Any, ...]) -> None:
-    code, message, trailers = error
-    context.set_trailing_metadata(trailers)
-    context.abort(code, message)
-
-
 class Host:
     """What one host has, which calls it got, and which of them it is told to refuse."""
 
@@ -69,12 +41,23 @@ class Host:
         self.rulesets: dict[str, Any] = {}
         self.processes: dict[tuple[str, str], Any] = {}
         self.calls: list[tuple[str, Any]] = []
+        self.runs: list[str] = []
+        self.answers: dict[str, tuple[Any, Any]] = {}
+        self.changes = 0
         self.refusals: dict[str, list[Any]] = {}
         self.network = "10.200.0"
+        self.bundles: dict[str, bytes] = {}
+        self.doors: dict[str, Door] = {}
+        self.peers: list[tuple[str, str]] = []
+        self.pending = Pending(self)
+        self.jobs: dict[str, dict[str, list[Any]]] = {}
+        self.gives_up = False
+        self.approvals: dict[str, dict[str, Any]] = {}
 
     def note(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
         """Record a call; carry out the next refusal there is for the method."""
         self.calls.append((method, request))
+        self.runs.append(dict(context.invocation_metadata()).get("hostler-run", ""))
         waiting = self.refusals.get(method)
         if waiting:
             what = waiting.pop(0)
@@ -94,11 +77,30 @@ class Host:
         digest = hashlib.sha256(repr(steps).encode()).hexdigest()
         if options.plan_hash and options.plan_hash != digest:
             refuse(context, rich(grpc.StatusCode.ABORTED, "PLAN_CHANGED", "another plan by now"))
+        pending = self.pending.join(options, steps, context)
         outcome = "OUTCOME_PLANNED" if options.validate_only else "OUTCOME_APPLIED"
+        if pending is not None:
+            outcome = "OUTCOME_PENDING_CONFIRM"
         plan = change_pb2.Plan(
             hash=digest, steps=[change_pb2.PlanStep(kind=k, description=d) for k, d in steps]
         )
-        return change_pb2.Change(outcome=outcome, plan=plan, changed=bool(steps))
+        audit = None
+        if not options.validate_only:
+            self.changes += 1
+            head = hashlib.sha256(f"{self.name} {self.changes}".encode()).hexdigest()
+            audit = change_pb2.AuditAnchor(seq=self.changes, head=head)
+        return change_pb2.Change(
+            outcome=outcome, plan=plan, changed=bool(steps), pending=pending, audit=audit
+        )
+
+    def again(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """What a request with the same id was answered, None if there was none, as daemons do."""
+        if request.change.request_id not in self.answers:
+            return None
+        before, answer = self.answers[request.change.request_id]
+        if before != request:
+            refuse(context, rich(grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED", "another"))
+        return answer
 
 
 class Namespaces(namespace_pb2_grpc.NamespaceServiceServicer):
@@ -107,6 +109,8 @@ class Namespaces(namespace_pb2_grpc.NamespaceServiceServicer):
 
     def CreateNamespace(self, request: Any, context: Any) -> Any:
         self.host.note("CreateNamespace", request, context)
+        if (answer := self.host.again(request, context)) is not None:
+            return answer
         space = namespace_pb2.Namespace()
         space.CopyFrom(request.namespace)
         for index, link in enumerate(space.interfaces):
@@ -124,9 +128,11 @@ class Namespaces(namespace_pb2_grpc.NamespaceServiceServicer):
                 for a in link.addresses
             ]
         change = self.host.change(request.change, steps, context)
+        answer = namespace_pb2.CreateNamespaceResponse(namespace=space, change=change)
         if not request.change.validate_only:
             self.host.namespaces[space.name] = space
-        return namespace_pb2.CreateNamespaceResponse(namespace=space, change=change)
+            self.host.answers[request.change.request_id] = (request, answer)
+        return answer
 
     def GetNamespace(self, request: Any, context: Any) -> Any:
         self.host.note("GetNamespace", request, context)
@@ -325,6 +331,17 @@ class Common(host_pb2_grpc.HostServiceServicer, audit_pb2_grpc.AuditServiceServi
         end = audit_pb2.AuditPosition(seq=3)
         return audit_pb2.ListAuditRecordsResponse(records=records, end=end)
 
+    def FollowAuditRecords(self, request: Any, context: Any) -> Iterator[Any]:
+        """Tell of one record, cut the stream as an idle exit does, and tell of the next one."""
+        self.host.note("FollowAuditRecords", request, context)
+        seq = request.after_seq + 1
+        record = audit_pb2.AuditRecord(seq=seq, kind="outcome", identity="x", method="/a.S/M")
+        yield audit_pb2.FollowAuditRecordsResponse(records=[record], seq=seq)
+        if seq >= 5:
+            while context.is_active():
+                time.sleep(0.05)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon has ended")
+
 
 def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
     """A server with the services of a domain and those that every daemon has."""
@@ -332,6 +349,7 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
     common = Common(host, domain)
     host_pb2_grpc.add_HostServiceServicer_to_server(common, server)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(common, server)
+    client_pending.add_to(server, host, domain)
     if domain == "netns":
         namespace_pb2_grpc.add_NamespaceServiceServicer_to_server(Namespaces(host), server)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(Processes(host), server)
@@ -339,6 +357,36 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
     else:
         ruleset_pb2_grpc.add_RulesetServiceServicer_to_server(Rulesets(host), server)
     return server
+
+
+class Door:
+    """A door of a host, which can be shut, and opened again at the same port."""
+
+    def __init__(self, host: Host, domain: str, credentials: grpc.ServerCredentials) -> None:
+        self._host, self._domain, self._credentials = host, domain, credentials
+        self._server: grpc.Server | None = None
+        self.port = 0
+        self.open()
+
+    def open(self) -> None:
+        """Serve; no effect if it is open."""
+        if self._server is not None:
+            return
+        self._server = make_server(self._host, self._domain)
+        self.port = self._server.add_secure_port(f"127.0.0.1:{self.port}", self._credentials)
+        self._server.start()
+
+    def shut(self) -> None:
+        """Take no connection, and cut those there are, calls in flight included."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop(None)
+
+    def end(self) -> None:
+        """Shut it and wait."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop(None).wait(5)
 
 
 class World:
@@ -373,10 +421,9 @@ class World:
         credentials = self.credentials(name)
         ports = {}
         for domain in ("netns", "firewall"):
-            server = make_server(host, domain)
-            ports[domain] = server.add_secure_port("127.0.0.1:0", credentials)
-            server.start()
-            self._ends.append(lambda server=server: server.stop(None).wait(5))
+            host.doors[domain] = Door(host, domain, credentials)
+            ports[domain] = host.doors[domain].port
+            self._ends.append(host.doors[domain].end)
         self.enter(name, ports, labels)
         return host
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ import hostler.aio
 from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.api.netns.v1 import namespace_pb2, process_pb2
 from hostler.config import HostlerError
+from hostler.fleet import LOCAL_HOST
 from hostler.isolate import Isolate, Remove
 from hostler.isolation import Isolation, Publish
+from hostler.push import PushBundle
+from hostler.recordable import NotRecordable
 
 WEB = Isolation(
     name="web",
@@ -273,3 +278,21 @@ async def test_remove_with_one_door_closed(fleet: World) -> None:
     assert (host.namespaces, host.processes) == ({}, {})
     assert result.error.reason == "UNREACHABLE"
     assert "ruleset: " in result.error.message
+
+
+def test_a_record_makes_the_same_isolation_again() -> None:
+    kept = json.loads(json.dumps(Isolate(WEB).to_record(LOCAL_HOST)))
+    again = Isolate.from_record(kept)
+    assert Isolation.from_record(again.to_record(LOCAL_HOST)) == WEB
+    assert Remove.from_record(Remove("web").to_record(LOCAL_HOST)).to_record(LOCAL_HOST) == {
+        "name": "web"
+    }
+    secret = replace(WEB, environment=(("TOKEN", "hush"),))
+    with pytest.raises(NotRecordable) as caught:
+        Isolate(secret).to_record(LOCAL_HOST)
+    assert caught.value.secrets == ("hush",)
+
+
+def test_a_record_makes_the_same_push_again() -> None:
+    kept = PushBundle(b"signed", ("netns", "firewall")).to_record(LOCAL_HOST)
+    assert PushBundle.from_record(json.loads(json.dumps(kept))).to_record(LOCAL_HOST) == kept

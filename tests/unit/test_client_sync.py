@@ -10,6 +10,7 @@ from client_doors import World, world
 
 import hostler
 from hostler.api.netns.v1 import counter_pb2, namespace_pb2
+from hostler.runs import open_runs
 
 LIST = hostler.rpc(namespace_pb2, "NamespaceService", "ListNamespaces")
 WATCH = hostler.rpc(counter_pb2, "CounterService", "WatchCounters")
@@ -79,3 +80,16 @@ def test_names_are_loaded_late() -> None:
     assert hostler.aio.Client is not hostler.Client
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = hostler.nothing
+
+
+def test_a_rollout_is_recorded(fleet: World) -> None:
+    client = hostler.connect(config=fleet.config)
+    request = namespace_pb2.CreateNamespaceRequest(namespace=namespace_pb2.Namespace(name="b"))
+    options = hostler.Rollout(batches=hostler.Batches.parse("100%"))
+    rolled = client.roll_out(
+        hostler.RpcChange(CREATE, request), client.select("h1"), options=options
+    )
+    assert [result.outcome for result in rolled.results] == [hostler.Outcome.APPLIED]
+    with open_runs() as runs:
+        assert runs.find(rolled.run).state == "done"
+        assert runs.find(rolled.run).argv == ()

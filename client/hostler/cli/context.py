@@ -5,7 +5,6 @@ Imports of gRPC and of output libraries wait until a command needs them.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,15 +14,18 @@ import click
 
 from hostler.config import ConfigError, Context, load_context
 from hostler.fleet import LOCAL, Fleet, Host, SelectionError, load_fleet
-from hostler.limits import Tolerance
+from hostler.limits import Batches, Tolerance
 
 if TYPE_CHECKING:
     from hostler.aio import Client
     from hostler.channel import Rpc
     from hostler.cli.output import Table
+    from hostler.health_gate import Gate
     from hostler.plans import Change
     from hostler.results import HostResult
+    from hostler.rollout import Rollout
 
+COMMAND_LINE = "hostler.command_line"
 T = TypeVar("T")
 
 
@@ -39,6 +41,13 @@ class State:
     plan_only: bool = False
     yes: bool = False
     context_name: str | None = None
+    batches: Batches | None = None
+    pause_s: float | None = None
+    gate: str | None = None
+    gate_timeout_s: float | None = None
+    confirm_within_s: float | None = None
+    background: bool = False
+    no_record: bool = False
 
     @cached_property
     def context(self) -> Context:
@@ -61,7 +70,48 @@ class State:
         from hostler.aio import Client
 
         context, fleet = (None, Fleet()) if self.local_only else (self.context, self.fleet)
-        return Client(context, fleet, timeout_s=self.timeout_s, window=self.parallel)
+        return Client(
+            context,
+            fleet,
+            timeout_s=self.timeout_s,
+            window=self.parallel,
+            record=not self.no_record,
+        )
+
+    @cached_property
+    def rollout(self) -> Rollout:
+        """How changes go out. Raises UsageError."""
+        from hostler.rollout import Rollout
+
+        return self.rollout_as(Rollout())
+
+    def rollout_as(self, before: Rollout) -> Rollout:
+        """How changes go out, where the options say nothing as they did before."""
+        from dataclasses import replace
+
+        said = before
+        if self.batches is not None:
+            said = replace(said, batches=self.batches)
+        if self.tolerance is not None:
+            said = replace(said, tolerance=self.tolerance)
+        if self.pause_s is not None:
+            said = replace(said, pause_s=self.pause_s)
+        if self.confirm_within_s is not None:
+            said = replace(said, confirm_within_s=self.confirm_within_s)
+        return replace(said, gate=self._gate(said.gate), as_job=said.as_job or self.background)
+
+    def _gate(self, before: Gate | None) -> Gate | None:
+        from dataclasses import replace
+
+        from hostler.health_gate import Gate
+
+        try:
+            gate = before if self.gate is None else Gate.parse(self.gate)
+        except ValueError as error:
+            raise click.UsageError(f"--gate: {error}") from error
+        if gate is not None and self.gate_timeout_s is not None:
+            gate = replace(gate, timeout_s=self.gate_timeout_s)
+        return gate
 
     @cached_property
     def hosts(self) -> tuple[Host, ...]:
@@ -123,45 +173,33 @@ class State:
         Refused with exit 2 where nobody can be asked and --yes is not given. `describe` says in
         the table what came of it.
         """
-        from hostler.cli.output import change_table, show_plans
-        from hostler.plans import group_plans
+        from hostler.cli import rolling
+        from hostler.cli.asking import must_be_able_to_ask
+        from hostler.cli.output import change_table
 
         chosen = tuple(self.hosts if hosts is None else hosts)
         if not chosen:
             raise SelectionError("no host is selected")
-        if not (self.plan_only or self.yes or sys.stdin.isatty()):
-            raise click.UsageError(
-                "this changes hosts, and there is no terminal to ask on: give --yes, or --plan to "
-                "see what would change"
-            )
-        client = self.client
-        plans = self.run(client.plan(change, chosen))
+        must_be_able_to_ask(self)
+        client, options = self.client, self.rollout
+        run = client.new_run(command_line(), self.selectors)
+        plans = self.run(client.plan(change, chosen, options=options, run=run))
         if self.plan_only:
-            if self.output == "table":
-                show_plans(group_plans(plans), sys.stdout)
-                self.finish([plan for plan in plans if not plan.ok] or plans, _silent())
-            self.finish(plans)
-        groups = group_plans(plans)
-        brake = (self.tolerance or Tolerance()).allowed(len(chosen))
-        stopped = sum(not plan.ok for plan in plans) > brake
-        if self.output == "table" or not self.yes:
-            show_plans(groups, sys.stderr)
-        if any(group.planned.steps for group in groups) and not (self.yes or stopped):
-            self._ask(sum(bool(p.result and p.result.steps) for p in plans))
-        results = self.run(client.apply(change, chosen, plans, tolerance=self.tolerance))
-        self.finish(results, change_table(describe))
-
-    def _ask(self, count: int) -> None:
-        question = f"Change {count} host{'s' if count != 1 else ''}?"
-        if not click.confirm(question, err=True):
-            click.echo("Nothing was changed.", err=True)
-            click.get_current_context().exit(1)
+            rolling.show_plans_only(self, plans)
+        rolling.show_and_ask(self, plans, options)
+        rolled = rolling.roll(
+            self,
+            lambda halt, say: client.roll_out(
+                change, chosen, plans, options=options, run=run, halt=halt, say=say
+            ),
+        )
+        rolling.finish(self, rolled, change_table(describe))
 
 
-def _silent() -> Table:
-    from hostler.cli.output import Table
-
-    return Table((), lambda _: ())
+def command_line() -> tuple[str, ...]:
+    """The words after `hostler`, as they were given."""
+    root = click.get_current_context().find_root()
+    return tuple(root.meta.get(COMMAND_LINE, ()))
 
 
 pass_state = click.make_pass_decorator(State)

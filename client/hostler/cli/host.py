@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import click
 
+import hostler.doors
 from hostler.api.common.v1 import host_pb2
 from hostler.channel import Rpc, rpc
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.output import Table
+from hostler.doors import domains as domains
 from hostler.fleet import PORTS, Host
 from hostler.results import HostResult
 
 _GET_HOST = rpc(host_pb2, "HostService", "GetHost")
-
-
-def domains() -> tuple[str, ...]:
-    """The domains this client has stubs for: the doors that a host can have."""
-    return tuple(name for name in PORTS if find_spec(f"hostler.api.{name}") is not None)
 
 
 def at_doors(
@@ -32,24 +28,7 @@ def at_doors(
     request: Any,
 ) -> list[HostResult[Any]]:
     """Call a method that every daemon has at several doors of each host; one result per door."""
-    from hostler.fanout import fan_out
-
-    client = state.client
-    places = [(host, door) for host in hosts for door in doors]
-
-    async def one(place: tuple[Host, str]) -> Any:
-        host, door = place
-        async with client.session(host) as session:
-            return await session.call(method.at(door), request)
-
-    async def all_of_them() -> list[HostResult[Any]]:
-        return await fan_out(places, lambda place: place[0].name, one, window=state.parallel)
-
-    results = state.run(all_of_them())
-    return [
-        HostResult(result.host, result.result, result.error, door)
-        for result, (_, door) in zip(results, places, strict=True)
-    ]
+    return state.run(hostler.doors.at_doors(state.client, hosts, doors, method, request))
 
 
 def _rows(answer: Any) -> Iterable[Sequence[Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hostler.cli.asking import refuse_background
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.kinds import Bytes, Cpus, Pair
@@ -95,6 +96,7 @@ def isolate(
     and forwards of its own ruleset, and the process. All three are planned and shown together; if
     one fails, what was made before it is removed again.
     """
+    refuse_background(state)
     if remove:
         given = [key for key in options if _given(key)]
         if argv or given:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hostler.limits import Tolerance
+from hostler.limits import Batches, Tolerance
 
 
 class Seconds(click.ParamType[Any]):
@@ -45,6 +45,23 @@ class Failures(click.ParamType[Any]):
             return value
         try:
             return Tolerance.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Waves(click.ParamType[Any]):
+    """The waves of a rollout."""
+
+    name = "N|P%,...,100%"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Batches:
+        """Read it; a usage error if it is none."""
+        if isinstance(value, Batches):
+            return value
+        try:
+            return Batches.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

@@ -13,23 +13,28 @@ from typing import Any
 
 import click
 
-from hostler.cli.context import State
-from hostler.cli.kinds import Failures, Seconds
+from hostler.cli.context import COMMAND_LINE, State
+from hostler.cli.kinds import Failures, Seconds, Waves
 from hostler.config import HostlerError
 from hostler.limits import DEFAULT_WINDOW, MAX_WINDOW
 
 # Name, where it is, and what the list of commands says about it.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
+    "approvals": ("hostler.cli.approve:approvals", "What waits for a second person."),
+    "approve": ("hostler.cli.approve:approve", "Approve what somebody else has asked for."),
     "audit": ("hostler.cli.audit:audit", "Read what was done, and by whom."),
     "completion": ("hostler.cli.completion:completion", "Print the shell's completion script."),
     "firewall": ("hostler.cli.firewall:firewall", "Rulesets, NAT and forwards."),
     "fleet": ("hostler.cli.fleet:fleet", "The hosts: list, check, add, remove."),
     "host": ("hostler.cli.host:host", "What hosts are and what they can do."),
     "isolate": ("hostler.cli.isolate:isolate", "A process with a network of its own."),
+    "jobs": ("hostler.cli.jobs:jobs", "Work that hosts go on with by themselves."),
     "lab": ("hostler.cli.lab:lab", "Real test hosts on this machine."),
     "netns": ("hostler.cli.netns:netns", "Network namespaces and the processes in them."),
+    "pending": ("hostler.cli.pending:pending", "What hosts take back unless it is confirmed."),
     "pki": ("hostler.cli.pki:pki", "The CA: certificates of hosts and users."),
     "policy": ("hostler.cli.policy:policy", "Who may do what: groups, revocations, bundle."),
+    "runs": ("hostler.cli.runs:runs", "What was changed from here: list, show, resume, compare."),
 }
 
 _EPILOG = """\b
@@ -40,6 +45,8 @@ Examples:
   hostler -H role=web -o json netns ps
   hostler -H all --plan isolate web --publish 8080:8000 -- python3 -m http.server 8000
   hostler -H all --yes isolate web --remove
+  hostler -H all --batch 1,10%,100% --confirm-within 60s firewall apply -f rules.toml
+  hostler runs resume last                        what is missing of the last change
 
 \b
 Exit status: 0 every host did it, 1 some host failed, 2 wrong usage, 3 no host selected.
@@ -82,6 +89,11 @@ class DomainGroup(click.Group):
         """Write the list of commands without importing any of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the command line for the record of what it changes."""
+        ctx.meta[COMMAND_LINE] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what the user can put right becomes a message and an exit status."""
@@ -148,6 +160,34 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     help="How many hosts may fail before no further one is started. "
     "[default: 0 for changes, no limit for reads]",
 )
+@click.option(
+    "--batch",
+    "batches",
+    type=Waves(),
+    default=None,
+    help="In which waves a change goes out: how many hosts have it after each.  [default: 1,100%]",
+)
+@click.option("--pause", "pause_s", type=Seconds(), help="Wait so long between waves.")
+@click.option(
+    "--gate",
+    metavar="COMMAND",
+    help="Run this here after each wave, without a shell; go on if it exits with 0. It has the "
+    "hosts of the wave in $HOSTLER_HOSTS, and in place of an argument {hosts}.",
+)
+@click.option(
+    "--gate-timeout",
+    "gate_timeout_s",
+    type=Seconds(),
+    help="How long the gate may take.  [default: 60s]",
+)
+@click.option(
+    "--confirm-within",
+    "confirm_within_s",
+    type=Seconds(),
+    help="Hosts take a change back after this time, 1s to 1h, unless they can be reached again.",
+)
+@click.option("--background", is_flag=True, help="Have hosts do a change as a job of theirs.")
+@click.option("--no-record", is_flag=True, help="Change without writing a record; see 'runs'.")
 @click.option("--plan", "plan_only", is_flag=True, help="Show what would change; change nothing.")
 @click.option("--yes", is_flag=True, help="Change without asking.")
 @click.option("--context", "context_name", metavar="NAME", help="A context of the configuration.")
@@ -164,6 +204,11 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
     """Look after Linux hosts: typed, planned, audited changes, on many hosts at once."""
     if options["plan_only"] and options["yes"]:
         raise click.UsageError("--plan shows and --yes does: give one of them.")
+    within_s = options["confirm_within_s"]
+    if within_s is not None and options["background"]:
+        raise click.UsageError("--confirm-within waits for hosts and --background does not.")
+    if within_s is not None and not 1 <= within_s <= 3600:
+        raise click.UsageError("--confirm-within: from 1s to 1h.")
     ctx.obj = State(**options)
 
 

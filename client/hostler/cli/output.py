@@ -10,19 +10,26 @@ from typing import Any, TextIO
 
 import click
 
+from hostler.outcome import Outcome, changes_of, of_answer
 from hostler.plans import PlanGroup
 from hostler.results import HostResult
 
+# The words that scripts have known from the first version on.
+_OUTCOMES = {Outcome.APPLIED: "changed", Outcome.UNCHANGED: "unchanged"}
 # Each run of fewer columns would break lines of a table that a program reads.
 _PIPED_WIDTH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Column titles, and the rows that one host's answer makes. HOST comes before them."""
+    """Column titles, and the rows that one host's answer makes. HOST comes before them.
+
+    With `of_results` the rows are made of the whole HostResult.
+    """
 
     titles: Sequence[str]
     rows: Callable[[Any], Iterable[Sequence[Any]]]
+    of_results: bool = False
 
 
 def printable(text: object) -> str:
@@ -60,7 +67,7 @@ def _show_table(results: Sequence[HostResult[Any]], table: Table | None) -> None
         [result.host, *([result.domain] if with_domain else []), *row]
         for result in results
         if result.ok
-        for row in table.rows(result.result)
+        for row in table.rows(result if table.of_results else result.result)
     ]
     if table.titles and any(result.ok for result in results):
         print_table(titles, rows)
@@ -68,11 +75,26 @@ def _show_table(results: Sequence[HostResult[Any]], table: Table | None) -> None
 
 
 def show_errors(results: Sequence[HostResult[Any]]) -> None:
-    """Name every host that failed, on standard error."""
+    """Name every host that failed, on standard error, and what somebody else is to do about it."""
     for result in results:
         if result.error is not None:
             where = f"{result.host} {result.domain}".strip()
             click.secho(f"{where}: {printable(result.error)}", fg="red", err=True)
+    for line in _approvals_needed(results):
+        click.echo(printable(line), err=True)
+
+
+def _approvals_needed(results: Sequence[HostResult[Any]]) -> Iterable[str]:
+    """One line for each approval that calls wait for: equal calls of hosts have one id."""
+    waiting: dict[str, list[str]] = {}
+    for result in results:
+        if result.error is not None and result.error.approval:
+            waiting.setdefault(result.error.approval, []).append(result.host)
+    for approval, hosts in waiting.items():
+        selectors = " ".join(f"-H {host}" for host in dict.fromkeys(hosts))
+        yield f"Somebody else has to run: hostler {selectors} approve {approval}"
+    if waiting:
+        yield "Then run this again: the same change goes through once."
 
 
 def print_table(
@@ -103,9 +125,7 @@ def print_table(
 def show_plans(groups: Sequence[PlanGroup], file: TextIO) -> None:
     """Print each plan once, with the hosts that it is for."""
     for group in groups:
-        count = len(group.hosts)
-        hosts = f"{count} host{'s' if count != 1 else ''}: {', '.join(group.hosts)}"
-        click.secho(hosts, bold=True, file=file)
+        click.secho(str(group), bold=True, file=file)
         for step in group.planned.steps:
             click.echo(f"  {printable(step.description)}", file=file)
         if not group.planned.steps:
@@ -115,14 +135,29 @@ def show_plans(groups: Sequence[PlanGroup], file: TextIO) -> None:
 
 
 def change_table(describe: Callable[[Any], str] | None = None) -> Table:
-    """The table of a change that was carried out."""
+    """The table of a change that was carried out: what became of it, and what `describe` says."""
 
-    def rows(answer: Any) -> Iterable[Sequence[Any]]:
-        changed = "changed" if _changed(answer) else "unchanged"
-        yield (changed, describe(answer)) if describe else (changed,)
+    def rows(result: HostResult[Any]) -> Iterable[Sequence[Any]]:
+        answer = result.result
+        outcome = Outcome(result.outcome) if result.outcome else of_answer(answer)
+        word = _OUTCOMES.get(outcome, outcome.value.replace("_", " "))
+        to_do = "; ".join(_to_do(answer))
+        if describe is None:
+            yield (f"{word}: {to_do}" if to_do else word,)
+        else:
+            yield word, to_do or _described(describe, answer)
 
-    return Table(("OUTCOME", "RESULT") if describe else ("OUTCOME",), rows)
+    return Table(("OUTCOME", "RESULT") if describe else ("OUTCOME",), rows, of_results=True)
 
 
-def _changed(answer: Any) -> bool:
-    return bool(answer.change.changed if hasattr(answer, "change") else answer.changed)
+def _described(describe: Callable[[Any], str], answer: Any) -> str:
+    # One whose answer was lost, and that was confirmed, has but its plan to tell of.
+    whole = hasattr(answer, "change") or hasattr(answer, "answers")
+    return describe(answer) if whole else ""
+
+
+def _to_do(answer: Any) -> Iterable[str]:
+    """What is to be done about a change that goes on, or waits."""
+    for change in changes_of(answer):
+        if change.job:
+            yield f"hostler jobs watch {change.job.removeprefix('jobs/')}"
