@@ -98,7 +98,12 @@ def local_answers(host: Host, domain: str, methods: list[str]) -> dict[str, dict
     """The answers at the unix socket, on the host, as a user of the group and as root."""
     group = host.run(["getent", "group", "hostler"]).stdout.split(":")[2]
     ids = [f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", f"--groups={group}"]
-    callers = {"local-group": ["setpriv", *ids], "local-root": ["env"]}
+    outside = ["setpriv", *ids[:2], "--clear-groups"]
+    callers = {
+        "local-user": outside,
+        "local-group": ["setpriv", *ids],
+        "local-root": ["env"],
+    }
     tree = host.run(["sh", "-c", "echo /opt/hostler/*/daemon"]).stdout.strip()
     program = ["python3", "-IS", "-c", Path(calls.__file__).read_text()]
     told = {}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+import sandbox_lab
 import security_lab as support
 
 from hostler.lab.host import Host
@@ -20,6 +21,13 @@ EXPOSURE = {
     "hostler-netns.service": 4.0,
     "hostler-restore@firewall.service": 2.5,
     "hostler-restore@netns.service": 4.0,
+    "hostler-revert@firewall.service": 2.5,
+    "hostler-revert@netns.service": 4.0,
+    "hostler-job@firewall.service": 2.5,
+    "hostler-job@netns.service": 4.0,
+    "hostler-pending.service": 2.5,
+    "hostler-ship@firewall.service": 2.5,
+    "hostler-ship@netns.service": 2.5,
     # The design promises nothing for it: the Protect…= options that most of the figure counts would
     # give it a mount namespace of its own, and its mounts would be unusable for the host.
     "hostler-launcher.service": 4.3,
@@ -52,19 +60,10 @@ def awake(lab: Lab, h1: Host) -> Iterator[Host]:
 
 
 def test_the_exposure_of_every_unit_is_within_its_limit(h1: Host) -> None:
-    shown = h1.run(["systemctl", "list-unit-files", "--plain", "--no-legend", "hostler-*.service"])
-    files = {line.split()[0] for line in shown.stdout.splitlines()}
-    assert files == {re.sub("@.*[.]", "@.", unit) for unit in EXPOSURE}
-    figures = {unit: exposure(h1, unit) for unit in EXPOSURE}
+    assert sandbox_lab.units_of(h1) == {re.sub("@.*[.]", "@.", unit) for unit in EXPOSURE}
+    figures = {unit: sandbox_lab.exposure(h1, unit) for unit in EXPOSURE}
     print(f"\nexposure: {figures}")
     assert {unit: f for unit, f in figures.items() if f > EXPOSURE[unit]} == {}
-
-
-def exposure(host: Host, unit: str) -> float:
-    shown = host.run(["systemd-analyze", "security", "--no-pager", unit]).stdout
-    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", shown)
-    assert found, shown
-    return float(found[1])
 
 
 @pytest.mark.parametrize("daemon", CAPABILITIES)
@@ -94,7 +93,9 @@ def bits(mask: str) -> set[int]:
     return {bit for bit in range(64) if int(mask, 16) >> bit & 1}
 
 
-def test_the_daemons_share_no_group_but_that_of_the_key(awake: Host) -> None:
+def test_the_daemons_share_no_group_but_those_of_key_and_pending(
+    awake: Host,
+) -> None:
     groups = {}
     for domain in support.DOMAINS:
         _, status = status_of(awake, f"hostler-{domain}.service")
@@ -102,8 +103,9 @@ def test_the_daemons_share_no_group_but_that_of_the_key(awake: Host) -> None:
         groups[domain] = {
             awake.run(["getent", "group", number]).stdout.split(":")[0] for number in numbers
         }
-    assert groups["netns"] == {"hostler-netns", "hostler-tls", "systemd-journal"}
-    assert groups["firewall"] == {"hostler-firewall", "hostler-tls"}
+    shared = {"hostler-tls", "hostler-pending"}
+    assert groups["netns"] == {"hostler-netns", "systemd-journal"} | shared
+    assert groups["firewall"] == {"hostler-firewall"} | shared
 
 
 def test_what_belongs_to_a_daemon_is_its_own(awake: Host) -> None:

@@ -1,7 +1,9 @@
 """Who may call what: the expected answers, kept by hand, for every method that there is.
 
-A column is a sort of caller, a letter the answer: T ends in the TLS handshake, U is
-UNAUTHENTICATED, D is PERMISSION_DENIED, + is let through (whatever the method then says).
+A column is a sort of caller, a letter the answer: T ends before there is a call, in the TLS
+handshake or at the socket's mode, U is UNAUTHENTICATED, D is PERMISSION_DENIED, + is let through
+(whatever the method then says). `stranger` is a user in no group, `host` another host's
+certificate, `local-user` an account outside of the group `hostler`.
 """
 
 from __future__ import annotations
@@ -16,43 +18,60 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
-REMOTE = ("none", "other-ca", "expired", "revoked", "stranger", "viewer", "operator", "admin")
-LOCAL = ("local-group", "local-root")
+REMOTE = (
+    *("none", "other-ca", "expired", "revoked", "stranger", "host", "viewer", "operator", "admin"),
+)
+LOCAL = ("local-user", "local-group", "local-root")
 CALLERS = (*REMOTE, *LOCAL)
 THIRD_PARTY = (
     health_pb2.DESCRIPTOR.services_by_name["Health"],
     reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
 )
 
-# none, other-ca, expired, revoked | stranger | viewer, operator, admin | local-group, local-root
+# none, other-ca, expired, revoked | stranger, host | viewer, operator, admin | local: user, group,
+# root
 _GRID = """
-hostler.api.common.v1.HostService/GetHost                   TTTU + +++ ++
-hostler.api.common.v1.AuditService/ListAuditRecords         TTTU D +++ ++
-hostler.api.common.v1.BundleService/GetBundle               TTTU D +++ ++
-hostler.api.common.v1.BundleService/PushBundle              TTTU D D++ D+
-hostler.api.netns.v1.NamespaceService/CreateNamespace       TTTU D D++ D+
-hostler.api.netns.v1.NamespaceService/GetNamespace          TTTU D +++ ++
-hostler.api.netns.v1.NamespaceService/ListNamespaces        TTTU D +++ ++
-hostler.api.netns.v1.NamespaceService/DeleteNamespace       TTTU D D++ D+
-hostler.api.netns.v1.NamespaceService/ApplyNamespaces       TTTU D D++ D+
-hostler.api.netns.v1.ProcessService/RunProcess              TTTU D DD+ D+
-hostler.api.netns.v1.ProcessService/StartProcess            TTTU D DD+ D+
-hostler.api.netns.v1.ProcessService/StopProcess             TTTU D D++ D+
-hostler.api.netns.v1.ProcessService/ListProcesses           TTTU D +++ ++
-hostler.api.netns.v1.ProcessService/ListTasks               TTTU D +++ ++
-hostler.api.netns.v1.ProcessService/SignalProcess           TTTU D D++ D+
-hostler.api.netns.v1.ProcessService/StreamLogs              TTTU D +++ ++
-hostler.api.netns.v1.CounterService/GetCounters             TTTU D +++ ++
-hostler.api.netns.v1.CounterService/WatchCounters           TTTU D +++ ++
-hostler.api.firewall.v1.RulesetService/GetRuleset           TTTU D +++ ++
-hostler.api.firewall.v1.RulesetService/ListRulesets         TTTU D +++ ++
-hostler.api.firewall.v1.RulesetService/ApplyRuleset         TTTU D D++ D+
-hostler.api.firewall.v1.RulesetService/DeleteRuleset        TTTU D D++ D+
-hostler.api.firewall.v1.RulesetService/GetTable             TTTU D +++ ++
-grpc.health.v1.Health/Check                                 TTTU D +++ ++
-grpc.health.v1.Health/Watch                                 TTTU D +++ ++
-grpc.health.v1.Health/List                                  TTTU D +++ ++
-grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo TTTU D +++ ++
+hostler.api.common.v1.HostService/GetHost                     TTTU ++ +++ T++
+hostler.api.common.v1.AuditService/ListAuditRecords           TTTU DD +++ T++
+hostler.api.common.v1.AuditService/FollowAuditRecords         TTTU DD +++ T++
+hostler.api.common.v1.AuditService/ReadAuditLog               TTTU DD +++ T++
+hostler.api.common.v1.AuditService/GetAuditState              TTTU DD +++ T++
+hostler.api.common.v1.BundleService/GetBundle                 TTTU DD +++ T++
+hostler.api.common.v1.BundleService/PushBundle                TTTU DD D++ TD+
+hostler.api.common.v1.ConfirmService/GetPending               TTTU DD +++ T++
+hostler.api.common.v1.ConfirmService/ConfirmPending           TTTU DD D++ TD+
+hostler.api.common.v1.ConfirmService/RevertPending            TTTU DD D++ TD+
+hostler.api.common.v1.JobService/ListJobs                     TTTU DD +++ T++
+hostler.api.common.v1.JobService/GetJob                       TTTU DD +++ T++
+hostler.api.common.v1.JobService/WatchJob                     TTTU DD +++ T++
+hostler.api.common.v1.JobService/CancelJob                    TTTU DD D++ TD+
+hostler.api.common.v1.ApprovalService/ListApprovals           TTTU DD +++ T++
+hostler.api.common.v1.ApprovalService/GetApproval             TTTU DD +++ T++
+hostler.api.common.v1.ApprovalService/ApproveChange           TTTU DD D++ TD+
+hostler.api.common.v1.ApprovalService/WithdrawApproval        TTTU DD D++ TD+
+hostler.api.netns.v1.NamespaceService/CreateNamespace         TTTU DD D++ TD+
+hostler.api.netns.v1.NamespaceService/GetNamespace            TTTU DD +++ T++
+hostler.api.netns.v1.NamespaceService/ListNamespaces          TTTU DD +++ T++
+hostler.api.netns.v1.NamespaceService/DeleteNamespace         TTTU DD D++ TD+
+hostler.api.netns.v1.NamespaceService/ApplyNamespaces         TTTU DD D++ TD+
+hostler.api.netns.v1.ProcessService/RunProcess                TTTU DD DD+ TD+
+hostler.api.netns.v1.ProcessService/StartProcess              TTTU DD DD+ TD+
+hostler.api.netns.v1.ProcessService/StopProcess               TTTU DD D++ TD+
+hostler.api.netns.v1.ProcessService/ListProcesses             TTTU DD +++ T++
+hostler.api.netns.v1.ProcessService/ListTasks                 TTTU DD +++ T++
+hostler.api.netns.v1.ProcessService/SignalProcess             TTTU DD D++ TD+
+hostler.api.netns.v1.ProcessService/StreamLogs                TTTU DD +++ T++
+hostler.api.netns.v1.CounterService/GetCounters               TTTU DD +++ T++
+hostler.api.netns.v1.CounterService/WatchCounters             TTTU DD +++ T++
+hostler.api.firewall.v1.RulesetService/GetRuleset             TTTU DD +++ T++
+hostler.api.firewall.v1.RulesetService/ListRulesets           TTTU DD +++ T++
+hostler.api.firewall.v1.RulesetService/ApplyRuleset           TTTU DD D++ TD+
+hostler.api.firewall.v1.RulesetService/DeleteRuleset          TTTU DD D++ TD+
+hostler.api.firewall.v1.RulesetService/GetTable               TTTU DD +++ T++
+grpc.health.v1.Health/Check                                   TTTU DD +++ T++
+grpc.health.v1.Health/Watch                                   TTTU DD +++ T++
+grpc.health.v1.Health/List                                    TTTU DD +++ T++
+grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo TTTU DD +++ T++
 """
 
 

@@ -14,6 +14,7 @@ from typing import Any
 LET_THROUGH = "+"
 _LETTERS = {"UNAUTHENTICATED": "U", "PERMISSION_DENIED": "D"}
 _TIMEOUT_S = 15.0
+_COMMON = ("host", "audit", "bundle", "confirm", "job", "approval")
 
 
 def empty(method: Any) -> Any:
@@ -78,7 +79,7 @@ def descriptor(name: str) -> Any:
 
     service, _, method = name.strip("/").partition("/")
     for module in (
-        *(f"hostler.api.common.v1.{n}_pb2" for n in ("host", "audit", "bundle")),
+        *(f"hostler.api.common.v1.{n}_pb2" for n in _COMMON),
         *(f"hostler.api.netns.v1.{n}_pb2" for n in ("namespace", "process", "counter")),
         "hostler.api.firewall.v1.ruleset_pb2",
         "grpc_health.v1.health_pb2",

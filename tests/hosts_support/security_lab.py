@@ -61,11 +61,14 @@ class Journal:
         shown = self.host.run(["journalctl", "--show-cursor", "-n0", "-q"]).stdout
         self.cursor = shown.rpartition("-- cursor: ")[2].strip()
 
-    def _read(self, *args: str) -> list[dict[str, Any]]:
-        argv = ["journalctl", "--sync", "-q"]
-        self.host.run(argv)
-        argv = ["journalctl", "-q", "-o", "json", f"--after-cursor={self.cursor}", *args]
-        return [json.loads(line) for line in self.host.run(argv).stdout.splitlines()]
+    def _read(self, *matches: str) -> list[dict[str, Any]]:
+        """The entries since then that have all of these fields, each as NAME=VALUE."""
+        self.host.run(["journalctl", "--sync", "-q"])
+        # With matches of its own, journalctl leaves out the first entry that is after the cursor.
+        argv = ["journalctl", "-q", "-o", "json", f"--after-cursor={self.cursor}"]
+        wanted = dict(match.split("=", 1) for match in matches)
+        entries = [json.loads(line) for line in self.host.run(argv).stdout.splitlines()]
+        return [e for e in entries if wanted.items() <= {k: str(v) for k, v in e.items()}.items()]
 
     def starts(self, domain: str) -> int:
         """How often systemd has started the daemon."""

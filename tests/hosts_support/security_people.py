@@ -46,6 +46,8 @@ def gather(lab: Lab, scratch: Path) -> People:
         "revoked": issue(authority, f"{PREFIX}-revoked"),
         "stranger": issue(authority, f"{PREFIX}-stranger"),
     }
+    hosts = authority.folder / "hosts"
+    pairs["host"] = Pair(hosts / "h2.pem", hosts / "h2.key")
     for user in ("viewer", "operator", "admin"):
         pairs[user] = Pair.of(lab.pki, user)
     for who in ("expired", "revoked"):

@@ -1,0 +1,152 @@
+"""What the processes of a real host cannot do, tried from within: systemd builds the sandbox.
+
+A probe stands in for each unit's program and tries what is outside its domain; the kernel or the
+bus must refuse. The same probe as root without a sandbox shows that each attempt is a real one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import sandbox_lab as support
+import sandbox_names
+
+from hostler.lab.host import Host
+from hostler.lab.lab import Lab
+
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
+
+# How the kernel says that somebody may not; ENOENT is a process that is hidden from us.
+REFUSED = {"EPERM", "EACCES", "EROFS", "EAFNOSUPPORT", "ENOENT", ""}
+# What a kernel without modules or kexec says, and what it says of a step or a command that is
+# none: it did not ask who wants it.
+NOT_WHO = {
+    "load_a_module": {"ENOSYS", "ENOEXEC", "EINVAL"},
+    "load_a_kernel": {"ENOSYS", "EINVAL"},
+    "set_the_clock": {"EINVAL"},
+    "reboot": {"EINVAL"},
+}
+# Source: capabilities(7).
+CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, NET_ADMIN, SYS_PTRACE, SYS_ADMIN = (
+    *(0, 1, 2, 5, 12, 19, 21),
+)
+NETNS, FIREWALL = {NET_ADMIN, SYS_ADMIN}, {NET_ADMIN}
+LAUNCHER = {CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SYS_PTRACE, SYS_ADMIN}
+
+# One capability for links and rules, which the kernel does not tell apart: each of the two daemons
+# could do the other's part, and only its program keeps it from that.
+OF_NET_ADMIN = {"add_a_link", "add_a_table_of_rules"}
+# netns has its handles mounted and its processes started there.
+OF_NETNS = OF_NET_ADMIN | {"connect_to_launcher"}
+# The scratch check of a ruleset runs in a user and a network namespace of its own.
+OF_FIREWALL = OF_NET_ADMIN | {"new_user_namespace"}
+# systemd and the daemons' doors know root by its uid, whatever capabilities it has laid down.
+OF_ROOT = {
+    *("start_a_unit_by_bus", "start_a_unit_by_systemctl", "make_a_unit", "stop_another_domain"),
+    *("connect_to_door_of_another_domain",),
+}
+# It mounts in PID 1's mount namespace, so no option may give it one of its own: files are open to
+# it as to root. It reads and signals any process, for that is what it is for.
+OF_LAUNCHER = OF_ROOT | {
+    *("mount", "umount", "read_memory_of_another", "read_environment_of_another"),
+    *("signal_another", "list_state_of_another_domain", "write_audit_log_of_another_domain"),
+    *("connect_to_private_socket_of_another_domain", "connect_to_launcher", "write_etc"),
+    *("write_own_code", "write_policies", "read_passwords", "list_home_of_root"),
+    *("write_sysctl_outside_net", "make_a_control_group", "remount_etc_writable"),
+}
+# Each unit: its domain, its capabilities, and what of the probe's attempts it can do, and why.
+UNITS: dict[str, tuple[str, set[int], set[str]]] = {
+    "hostler-netns.service": ("netns", NETNS, OF_NETNS),
+    "hostler-restore@netns.service": ("netns", NETNS, OF_NETNS),
+    "hostler-revert@netns.service": ("netns", NETNS, OF_NETNS),
+    "hostler-firewall.service": ("firewall", FIREWALL, OF_FIREWALL),
+    "hostler-restore@firewall.service": ("firewall", FIREWALL, OF_FIREWALL),
+    "hostler-revert@firewall.service": ("firewall", FIREWALL, OF_FIREWALL),
+    "hostler-job@netns.service": ("netns", NETNS, OF_NETNS),
+    "hostler-job@firewall.service": ("firewall", FIREWALL, OF_FIREWALL),
+    # Sends the audit log off the host.
+    "hostler-ship@netns.service": ("netns", set(), {"internet_socket"}),
+    "hostler-ship@firewall.service": ("firewall", set(), {"internet_socket"}),
+    "hostler-launcher.service": ("netns", LAUNCHER, OF_LAUNCHER),
+    "hostler-pending.service": ("netns", set(), OF_ROOT),
+}
+CASES = [(unit, attempt) for unit in UNITS for attempt in sandbox_names.ATTEMPTS]
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Iterator[Host]:
+    """A host of its own kind for the module: what the probe needs is there, and goes with it."""
+    one = lab.hosts[0]
+    if one.leader() is None:
+        lab.boot(one.name)
+    with support.prepared(one):
+        yield one
+
+
+@pytest.fixture(scope="module")
+def control(host: Host) -> dict[str, support.Found]:
+    """What root can do without a sandbox, by the domain whose attempts they are."""
+    return {domain: support.without(host, domain) for domain in ("netns", "firewall")}
+
+
+class Probed:
+    """What the probe found in each unit, found once."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._found: dict[str, support.Found] = {}
+
+    def __getitem__(self, unit: str) -> support.Found:
+        if unit not in self._found:
+            self._found[unit] = support.within(self._host, unit, UNITS[unit][0])
+        return self._found[unit]
+
+
+@pytest.fixture(scope="module")
+def probed(host: Host) -> Probed:
+    return Probed(host)
+
+
+def test_every_unit_has_a_row(host: Host) -> None:
+    templates = {unit.split("@")[0] + "@.service" if "@" in unit else unit for unit in UNITS}
+    assert support.units_of(host) == templates
+
+
+@pytest.mark.parametrize("attempt", sandbox_names.ATTEMPTS)
+def test_without_a_sandbox_root_can(control: dict[str, support.Found], attempt: str) -> None:
+    """Shows that the tests below can fail: what they see refused is refused by the sandbox."""
+    for domain, found in control.items():
+        assert found.attempts[attempt] in NOT_WHO.get(attempt, {"done"}), domain
+
+
+@pytest.mark.parametrize(("unit", "attempt"), CASES)
+def test_what_is_outside_its_domain_is_refused(probed: Probed, unit: str, attempt: str) -> None:
+    end, can = probed[unit].attempts[attempt], UNITS[unit][2]
+    if attempt in can:
+        assert end == "done", "it can no longer, or never could: take it off the list"
+    else:
+        assert end in REFUSED
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_its_capabilities_are_the_designs(probed: Probed, unit: str) -> None:
+    found = probed[unit]
+    wanted = UNITS[unit][1]
+    for name in ("CapPrm", "CapEff", "CapBnd"):
+        assert found.capabilities[name] == wanted, name
+    for name in ("CapAmb", "CapInh"):
+        assert found.capabilities[name] <= wanted, name
+    assert (found.status["NoNewPrivs"], found.status["Seccomp"]) == ("1", "2")
+
+
+def test_no_unit_was_started_by_who_may_not(host: Host, probed: Probed) -> None:
+    """systemd's own word, after every attempt of the daemons to have it start something."""
+    host.run(["systemctl", "stop", support.TARGET])
+    for unit, (domain, _, can) in UNITS.items():
+        if not can & OF_ROOT:
+            support.within(host, unit, domain)
+            assert not support.target_was_started(host), unit
+    told = {unit: sorted(probed[unit].capabilities["CapEff"]) for unit in UNITS}
+    print(f"\ncapabilities: {json.dumps(told)}")
