@@ -6,11 +6,13 @@ PYTHON := build/venv/bin/python
 BIN := build/venv/bin
 PURE := $(foreach d,netns firewall,--cov=hostlerd.$(d).plan --cov=hostlerd.$(d).model)
 
-.PHONY: help prepare demo test lint bench deb clean
+.PHONY: help prepare demo test test-vm soak lint bench deb clean
 
 help:
 	@echo 'make demo   three real hosts, a private network for a process on each, from one command'
 	@echo 'make test   unit tests, kernel tests, tests on real hosts'
+	@echo 'make test-vm  what containers cannot show, on emulated machines: limits, power cuts, clocks'
+	@echo 'make soak   the long versions of the tests of kills, floods and faults: hours'
 	@echo 'make lint   ruff, mypy, import contracts, buf'
 	@echo 'make bench  side by side with the usual tools: [ONLY=name]; table and build/bench.json'
 	@echo 'make deb    Debian packages in build/deb'
@@ -25,6 +27,12 @@ demo: prepare
 test: prepare
 	@$(PYTHON) -m pytest tests/unit tests/kernel tests/hosts \
 		$(PURE) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 $(ARGS)
+
+test-vm: prepare
+	@$(PYTHON) -m pytest tests/vm $(ARGS)
+
+soak: prepare
+	@HOSTLER_SOAK=1 $(PYTHON) -m pytest tests/unit tests/kernel tests/hosts -m soak $(ARGS)
 
 lint: prepare
 	@$(BIN)/ruff check .
