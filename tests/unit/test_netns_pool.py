@@ -80,3 +80,10 @@ def test_a_pool_without_the_family_is_exhausted() -> None:
 def test_bad_configuration_is_named(config: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read_pools(config)
+
+
+def test_networks_that_touch_are_passed_over_in_one_step() -> None:
+    pool, used = Pool("wide", IPv4Network("10.0.0.0/16")), Taken()
+    for _ in range(100):
+        carve(pool, 4, used)
+    assert used.end_of_overlap(IPv4Network("10.0.0.0/30")) == 0x0A000000 + 100 * 4 - 1

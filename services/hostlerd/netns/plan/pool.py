@@ -75,7 +75,8 @@ def network_prefixlen(pool: Network) -> int:
 class Taken:
     """Networks that are in use, and may not be given again.
 
-    Kept as disjoint intervals in order, so that both questions cost a bisection.
+    Kept as disjoint intervals in order, those that touch being one: both questions cost a bisection,
+    and a pool that was given out from its start on is passed over in one step.
     """
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
@@ -88,7 +89,7 @@ class Taken:
         """Note that a network is in use."""
         starts, ends = self._starts[network.version], self._ends[network.version]
         first, last = int(network.network_address), int(network.broadcast_address)
-        low, high = bisect_left(ends, first), bisect_right(starts, last)
+        low, high = bisect_left(ends, first - 1), bisect_right(starts, last + 1)
         if low < high:
             first, last = min(first, starts[low]), max(last, ends[high - 1])
         starts[low:high], ends[low:high] = [first], [last]
