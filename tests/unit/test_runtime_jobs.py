@@ -8,19 +8,10 @@ from dataclasses import replace
 import pytest
 
 from hostler.api.common.v1 import change_pb2
+from hostlerd.runtime.job import NEW_COUNT, End, JobNotFound, Progress, Record, State, TooManyJobs
 from hostlerd.runtime.job_progress import JobCancelled, JobProgress, JobStopped
 from hostlerd.runtime.job_service import _dropped, to_proto
-from hostlerd.runtime.jobs import (
-    NEW_COUNT,
-    End,
-    JobNotFound,
-    JobStore,
-    Progress,
-    Record,
-    State,
-    TooManyJobs,
-    recovered,
-)
+from hostlerd.runtime.jobs import JobStore, recovered
 
 RECORD = Record(
     id="ab" * 16,

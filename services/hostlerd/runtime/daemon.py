@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -128,51 +129,29 @@ class Daemon:
     def _common_services(self, domain: Domain) -> tuple[Service, ...]:
         runtime = self._runtime
         bundles = runtime.changes(BundleKernel(self._bundles), BUNDLE)
+        host = HostService(
+            runtime.domain,
+            domain.probes,
+            self._bundles,
+            self._authorizer,
+            self._identity,
+            runtime.blocking,
+            lambda: call.current().caller.identity,
+            self._audit,
+        )
+        audit = AuditService(self._audit, runtime.blocking)
+        jobs = JobService(self._jobs, self._authorizer, self._methods, runtime.blocking)
+        approvals = ApprovalService(runtime.guard, self._methods, runtime.blocking)
+        door = Door(runtime.pending, runtime.reconcile)
+        confirm = ConfirmService(runtime.pending, door, runtime.guard, runtime.blocking)
+        bundle = BundleService(self._bundles, self._authorizer, bundles)
         return (
-            Service(
-                host_pb2.DESCRIPTOR.services_by_name["HostService"],
-                host_pb2_grpc.add_HostServiceServicer_to_server,
-                HostService(
-                    runtime.domain,
-                    domain.probes,
-                    self._bundles,
-                    self._authorizer,
-                    self._identity,
-                    runtime.blocking,
-                    lambda: call.current().caller.identity,
-                    self._audit,
-                ),
-            ),
-            Service(
-                audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
-                audit_pb2_grpc.add_AuditServiceServicer_to_server,
-                AuditService(self._audit, runtime.blocking),
-            ),
-            Service(
-                job_pb2.DESCRIPTOR.services_by_name["JobService"],
-                job_pb2_grpc.add_JobServiceServicer_to_server,
-                JobService(self._jobs, self._authorizer, self._methods, runtime.blocking),
-            ),
-            Service(
-                approval_pb2.DESCRIPTOR.services_by_name["ApprovalService"],
-                approval_pb2_grpc.add_ApprovalServiceServicer_to_server,
-                ApprovalService(runtime.guard, self._methods, runtime.blocking),
-            ),
-            Service(
-                confirm_pb2.DESCRIPTOR.services_by_name["ConfirmService"],
-                confirm_pb2_grpc.add_ConfirmServiceServicer_to_server,
-                ConfirmService(
-                    runtime.pending,
-                    Door(runtime.pending, runtime.reconcile),
-                    runtime.guard,
-                    runtime.blocking,
-                ),
-            ),
-            Service(
-                bundle_pb2.DESCRIPTOR.services_by_name["BundleService"],
-                bundle_pb2_grpc.add_BundleServiceServicer_to_server,
-                BundleService(self._bundles, self._authorizer, bundles),
-            ),
+            _service(host_pb2, host_pb2_grpc, "HostService", host),
+            _service(audit_pb2, audit_pb2_grpc, "AuditService", audit),
+            _service(job_pb2, job_pb2_grpc, "JobService", jobs),
+            _service(approval_pb2, approval_pb2_grpc, "ApprovalService", approvals),
+            _service(confirm_pb2, confirm_pb2_grpc, "ConfirmService", confirm),
+            _service(bundle_pb2, bundle_pb2_grpc, "BundleService", bundle),
         )
 
     async def start(self) -> None:
@@ -230,6 +209,12 @@ class Daemon:
             await self._server.stop(0)
         self._audit.close()
         _log.info("exit", event=events.EXIT, why=why, domain=self._runtime.domain, pid=os.getpid())
+
+
+def _service(messages: Any, stubs: Any, name: str, servicer: Any) -> Service:
+    """Name a service by the modules that were generated for it."""
+    add = getattr(stubs, f"add_{name}Servicer_to_server")
+    return Service(messages.DESCRIPTOR.services_by_name[name], add, servicer)
 
 
 def _identity(pki: Path) -> ServerIdentity | None:

@@ -23,7 +23,8 @@ from hostlerd.runtime.changes import Blocking
 from hostlerd.runtime.domain import Service
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.guard import ACCEPTING, Accepting, Admitted, Guard
-from hostlerd.runtime.jobs import JobStore, Record
+from hostlerd.runtime.job import Record
+from hostlerd.runtime.jobs import JobStore
 from hostlerd.runtime.steps import fingerprint
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from hostler.api.common.v1 import change_pb2
 from hostlerd.runtime.errors import Code, DomainError
-from hostlerd.runtime.jobs import JobStore, Progress
+from hostlerd.runtime.job import Progress
+from hostlerd.runtime.jobs import JobStore
 
 TICK_S = 0.25
 _RATE_OVER_S = 10.0

@@ -24,9 +24,10 @@ from hostlerd.runtime.call import PROGRESS, Call, Caller
 from hostlerd.runtime.domain import Domain, Runtime
 from hostlerd.runtime.errors import Code, DomainError, RollbackFailed, StepFailed
 from hostlerd.runtime.guard import ADMITTED, Admitted
+from hostlerd.runtime.job import NEW_COUNT, End, Job, Progress, Record, State
 from hostlerd.runtime.job_accept import Known, Nobody, known_methods
 from hostlerd.runtime.job_progress import TICK_S, JobCancelled, JobProgress, JobStopped
-from hostlerd.runtime.jobs import NEW_COUNT, End, Job, JobStore, Progress, Record, State
+from hostlerd.runtime.jobs import JobStore
 from hostlerd.runtime.log import get_log
 from hostlerd.runtime.record import Recorder
 

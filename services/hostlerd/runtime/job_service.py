@@ -14,8 +14,9 @@ from hostlerd.runtime.authz import Authorizer, PermissionDenied
 from hostlerd.runtime.call import Call, Caller, current
 from hostlerd.runtime.changes import Blocking
 from hostlerd.runtime.errors import InvalidRequest, PlanChanged, Violation
+from hostlerd.runtime.job import NEW_COUNT, Job, State
 from hostlerd.runtime.job_progress import TICK_S
-from hostlerd.runtime.jobs import NEW_COUNT, Job, JobStore, State
+from hostlerd.runtime.jobs import JobStore
 from hostlerd.runtime.steps import fingerprint
 
 _PAGE_MOST = 1000

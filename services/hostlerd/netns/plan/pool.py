@@ -75,8 +75,8 @@ def network_prefixlen(pool: Network) -> int:
 class Taken:
     """Networks that are in use, and may not be given again.
 
-    Kept as disjoint intervals in order, those that touch being one: both questions cost a bisection,
-    and a pool that was given out from its start on is passed over in one step.
+    Kept as disjoint intervals in order, those that touch being one: both questions cost a
+    bisection, and a pool that was given out from its start on is passed over in one step.
     """
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
