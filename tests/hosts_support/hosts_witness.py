@@ -13,6 +13,10 @@ from hostler.lab.host import Host
 T = TypeVar("T")
 
 _FIND = ["find", "/run/hostler-netns", "/run/hostler-launcher", "/var/lib/hostler"]
+# Answers are kept for a day, whatever becomes of what was asked for; the lock and the bundle last
+# in force are files for good.
+_NOT_RECORDS = ["-not", "-path", "*/requests/*", "-not", "-name", "lock"]
+_NOT_RECORDS += ["-not", "-name", "bundle.kept.json"]
 _ASKED = {
     "ip netns": ["ip", "-json", "netns"],
     "ip link": ["ip", "-json", "-details", "link"],
@@ -24,7 +28,7 @@ _ASKED = {
     "units": ["systemctl", "list-units", "--plain", "--no-legend", "--full"],
     "runs": ["systemctl", "list-units", "--all", "--plain", "--no-legend", "hostler-run-*"],
     "/run/netns": ["find", "/run/netns"],
-    "files": [*_FIND, "(", "-type", "f", "-o", "-type", "l", ")"],
+    "files": [*_FIND, "(", "-type", "f", "-o", "-type", "l", ")", *_NOT_RECORDS],
     "mounts": ["findmnt", "-rno", "TARGET,SOURCE,FSTYPE"],
     "sysctls": ["sysctl", "-a", "--pattern", r"^net\."],
 }
