@@ -90,10 +90,10 @@ def _number_or_share(text: str) -> tuple[int, float | None]:
 
 
 def shortened(names: Sequence[str], most: int = 8) -> str:
-    """Names of hosts in as few words as say it: all of them, or ranges such as "web[001-400]".
+    """Names in as few words as say it: all of them, or ranges such as "web[001-400]".
 
     Ranges are of neighbours in the given order whose numbers follow each other. Of more than
-    `most` words the first are given, and how many hosts they leave out.
+    `most` words the first are given, and how many names they leave out.
     """
     if len(names) <= most:
         return ", ".join(names)

@@ -16,6 +16,7 @@ from hostler.cli.output import Table
 from hostler.doors import at_doors, domains
 from hostler.fleet import PORTS
 from hostler.jobs import method_word
+from hostler.limits import shortened
 
 
 @click.command(
@@ -55,7 +56,7 @@ def _rows(answer: Any) -> Iterable[Sequence[Any]]:
             state_word(each),
             each.requester,
             method_word(each.method),
-            " ".join(each.resources) or "-",
+            shortened(each.resources) or "-",
             _moment(each, "expire_time"),
             each.approver or "-",
         )

@@ -16,6 +16,7 @@ from hostler.cli.audit_verify import replay_run, verify_logs
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.output import Table, printable
+from hostler.limits import shortened
 from hostler.results import plain
 from hostler.session import Session
 
@@ -56,7 +57,7 @@ def _row(record: Any) -> tuple[Any, ...]:
         record.kind,
         record.identity,
         record.method.rpartition(".")[2],
-        ", ".join(name for name in record.resources if name),
+        shortened([name for name in record.resources if name]),
         record.status,
         record.reason,
         words_of(record),

@@ -13,6 +13,7 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.output import Table, print_table, printable, show
 from hostler.doors import domains
+from hostler.limits import shortened
 from hostler.results import HostResult
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _event_row(event: Event) -> tuple[Any, ...]:
         event.domain,
         record.identity,
         record.method.rpartition(".")[2],
-        ", ".join(name for name in record.resources if name),
+        shortened([name for name in record.resources if name]),
         answer if record.kind in ("outcome", "revert", "recovery") else record.kind,
         _took(record) if record.kind != "intent" else "",
         words_of(record),

@@ -12,6 +12,7 @@ import click
 
 from hostler.cli.output import printable
 from hostler.jobs import ENDED, method_word, state_word
+from hostler.limits import shortened
 from hostler.results import plain
 
 
@@ -107,7 +108,7 @@ class Bars(Display):
         job = answer.job
         key = host, job.name
         if key not in self._tasks:
-            title = f"{host} {method_word(job.method)} {' '.join(job.resources)}".strip()
+            title = f"{host} {method_word(job.method)} {shortened(job.resources)}".strip()
             self._tasks[key] = self._bars.add_task(printable(title), total=None, words="")
         words = progress_words(job) or state_word(job)
         total = job.progress.total or None

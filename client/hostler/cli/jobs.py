@@ -26,6 +26,7 @@ from hostler.jobs import (
     state_word,
     watch_job,
 )
+from hostler.limits import shortened
 from hostler.results import HostResult, exit_code
 
 Target = tuple[Host, str, Any]
@@ -49,7 +50,7 @@ def _rows(answer: Any) -> Iterable[Sequence[Any]]:
             job.name.removeprefix("jobs/"),
             state_word(job),
             method_word(job.method),
-            " ".join(job.resources) or "-",
+            shortened(job.resources) or "-",
             job.identity,
             _moment(job, "create_time"),
             progress_words(job) or _moment(job, "end_time"),
