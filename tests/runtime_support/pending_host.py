@@ -181,7 +181,7 @@ class PendingHost:
 
 def call_of(by: str, *, outside: bool = True, connected_at: float | None = None) -> Call:
     """A call by a connection that was accepted just now, unless said otherwise."""
-    call = Call(METHOD, Caller(by, "10.0.0.1:9", by.startswith("local/")))
+    call = Call(METHOD, Caller(by, "192.0.2.1:9", by.startswith("local/")))
     call.outside = outside
     call.connected_at = time.monotonic() if connected_at is None else connected_at
     return call

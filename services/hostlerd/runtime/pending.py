@@ -44,6 +44,7 @@ from hostlerd.runtime.call import Call
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.journal import Journals
 from hostlerd.runtime.log import get_log
+from hostlerd.runtime.outside import is_outside
 from hostlerd.runtime.pending_errors import (
     ConfirmNeedsOutside,
     ConfirmPending,
@@ -317,7 +318,7 @@ def _within_s(confirm: change_pb2.ConfirmOptions) -> float:
 
 
 def _expect_outside(call: Call) -> None:
-    if not call.outside:
+    if not is_outside(call):
         raise ConfirmNeedsOutside(
             "a change that waits to be confirmed must come by TCP from another host: from here "
             "nobody could tell whether the host can still be reached"

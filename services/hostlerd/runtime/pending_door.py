@@ -10,6 +10,7 @@ from collections.abc import Callable
 from hostlerd.pending import place as files
 from hostlerd.pending.documents import KEEP, KEPT, REVERT, Answer, Ended
 from hostlerd.runtime.call import Call
+from hostlerd.runtime.outside import is_outside
 from hostlerd.runtime.pending import Pending, over
 from hostlerd.runtime.pending_errors import ConfirmNotCounted, ConfirmUnavailable, GroupNotPending
 from hostlerd.runtime.standing import Stage, Standing, ended, last_change_ns
@@ -113,7 +114,7 @@ def _not_counted(call: Call, standing: Standing) -> str:
         return "identity"
     if call.caller.local:
         return "local"
-    return "" if call.outside else "own_address"
+    return "" if is_outside(call) else "own_address"
 
 
 _WHY = {
