@@ -14,6 +14,7 @@ import security_people
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
+from hosts_witness import code_tree
 
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
@@ -104,7 +105,7 @@ def local_answers(host: Host, domain: str, methods: list[str]) -> dict[str, dict
         "local-group": ["setpriv", *ids],
         "local-root": ["env"],
     }
-    tree = host.run(["sh", "-c", "echo /opt/hostler/*/daemon"]).stdout.strip()
+    tree = code_tree(host)
     program = ["python3", "-IS", "-c", Path(calls.__file__).read_text()]
     told = {}
     for who, become in callers.items():

@@ -17,6 +17,7 @@ import grpc.aio
 import pytest
 import security_lab as support
 import security_people
+from hosts_witness import code_tree
 
 from hostler.api.common.v1 import host_pb2, host_pb2_grpc
 from hostler.lab.host import Host
@@ -170,7 +171,7 @@ def test_a_user_of_the_group_is_who_the_kernel_says(h1: Host) -> None:
 def whoami(host: Host, domain: str, become: list[str]) -> str:
     """Ask a daemon, on the host, who we are to it."""
     program = (
-        "import glob, sys; sys.path.insert(0, glob.glob('/opt/hostler/*/daemon')[0])\n"
+        f"import sys; sys.path.insert(0, {code_tree(host)!r})\n"
         "import grpc; from hostler.api.common.v1 import host_pb2, host_pb2_grpc\n"
         f"with grpc.insecure_channel('unix:/run/hostler/{domain}.sock') as channel:\n"
         "    stub = host_pb2_grpc.HostServiceStub(channel)\n"

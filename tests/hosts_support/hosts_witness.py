@@ -183,3 +183,9 @@ def names_of_netns(host: Host) -> set[str]:
 def links(host: Host) -> set[str]:
     """The host's links."""
     return {entry["ifname"] for entry in ip_json(host, "link")}
+
+
+def code_tree(host: Host) -> str:
+    """The folder of the code that is installed; others may be there of versions that ran once."""
+    shown = host.run(["dpkg-query", "--show", "--showformat=${Version}", "hostler-common"])
+    return f"/opt/hostler/{shown.stdout.strip()}/daemon"

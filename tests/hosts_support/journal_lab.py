@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from hosts_witness import eventually
+from hosts_witness import code_tree, eventually
 from journal_rows import ask
 
 from hostler.api.common.v1 import change_pb2
@@ -125,8 +125,7 @@ class Killable:
 def killable(lab: Lab, host: Host) -> Iterator[Killable]:
     """Put the points around the netns daemon of a host, for as long as the block goes on."""
     source = Path(__file__).parents[1] / "runtime_support/journal_points.py"
-    (version,) = host.run(["ls", "/opt/hostler"]).stdout.split()
-    code = START.format(code=f"/opt/hostler/{version}/daemon", points=f"{FOLDER}/points.py")
+    code = START.format(code=code_tree(host), points=f"{FOLDER}/points.py")
     host.run(["mkdir", "-p", FOLDER, str(Path(DROP_IN_PATH).parent)])
     host.put(f"{FOLDER}/points.py", source.read_text())
     host.put(f"{FOLDER}/start.py", code)
