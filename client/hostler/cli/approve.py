@@ -12,7 +12,7 @@ from hostler.approvals import LIST_APPROVALS, Approve, Withdraw, find_approval, 
 from hostler.cli.asking import refuse_terms
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
-from hostler.cli.output import Table
+from hostler.cli.output import Table, moment
 from hostler.doors import at_doors, domains
 from hostler.fleet import PORTS
 from hostler.jobs import method_word
@@ -57,15 +57,9 @@ def _rows(answer: Any) -> Iterable[Sequence[Any]]:
             each.requester,
             method_word(each.method),
             shortened(each.resources) or "-",
-            _moment(each, "expire_time"),
+            moment(each, "expire_time"),
             each.approver or "-",
         )
-
-
-def _moment(message: Any, field: str) -> str:
-    if not message.HasField(field):
-        return "-"
-    return str(getattr(message, field).ToDatetime().strftime("%Y-%m-%d %H:%M:%S"))
 
 
 _TITLES = ("ID", "STATE", "ASKED BY", "METHOD", "RESOURCES", "UNTIL", "APPROVED BY")
@@ -104,8 +98,8 @@ def show(state: State, approval: str) -> None:
     def rows(found: Any) -> Iterable[Sequence[Any]]:
         yield "state", state_word(found)
         yield "asked by", found.requester
-        yield "asked", _moment(found, "create_time")
-        yield "until", _moment(found, "expire_time")
+        yield "asked", moment(found, "create_time")
+        yield "until", moment(found, "expire_time")
         yield "method", method_word(found.method)
         yield "resources", " ".join(found.resources) or "-"
         yield "approved by", found.approver or "-"

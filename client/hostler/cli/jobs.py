@@ -12,7 +12,7 @@ from hostler.cli.asking import refuse_terms
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.job_display import Display, display_for, progress_words
-from hostler.cli.output import Table
+from hostler.cli.output import Table, moment
 from hostler.doors import at_doors, domains
 from hostler.fanout import fan_out
 from hostler.fleet import PORTS, Host
@@ -52,15 +52,9 @@ def _rows(answer: Any) -> Iterable[Sequence[Any]]:
             method_word(job.method),
             shortened(job.resources) or "-",
             job.identity,
-            _moment(job, "create_time"),
-            progress_words(job) or _moment(job, "end_time"),
+            moment(job, "create_time"),
+            progress_words(job) or moment(job, "end_time"),
         )
-
-
-def _moment(message: Any, field: str) -> str:
-    if not message.HasField(field):
-        return "-"
-    return str(getattr(message, field).ToDatetime().strftime("%Y-%m-%d %H:%M:%S"))
 
 
 _TITLES = ("JOB", "STATE", "METHOD", "RESOURCES", "BY", "SINCE", "HOW FAR")
@@ -112,8 +106,8 @@ def _finish_found(state: State, results: Sequence[HostResult[Any]]) -> NoReturn:
         yield "method", method_word(job.method)
         yield "resources", " ".join(job.resources) or "-"
         yield "by", job.identity
-        yield "since", _moment(job, "create_time")
-        yield "ended", _moment(job, "end_time")
+        yield "since", moment(job, "create_time")
+        yield "ended", moment(job, "end_time")
         yield "how far", progress_words(job) or "-"
         yield "if cancelled", job.cancel_leaves or "leaves nothing behind"
         if job.resume:

@@ -161,3 +161,10 @@ def _to_do(answer: Any) -> Iterable[str]:
     for change in changes_of(answer):
         if change.job:
             yield f"hostler jobs watch {change.job.removeprefix('jobs/')}"
+
+
+def moment(message: Any, field: str) -> str:
+    """Answer a time of a message, by UTC, in the words of a table; "-" if it has none."""
+    if not message.HasField(field):
+        return "-"
+    return str(getattr(message, field).ToDatetime().strftime("%Y-%m-%d %H:%M:%S"))
