@@ -420,6 +420,24 @@ def test_without_a_usable_certificate_local_root_is_still_served(tmp_path):
         assert "only local callers are served" in place.journal
 
 
+def test_a_certificate_that_comes_late_is_served_though_local_callers_never_pause(tmp_path):
+    with running(tmp_path) as place:
+        key = (tmp_path / "etc/pki/host.key").read_bytes()
+        (tmp_path / "etc/pki/host.key").write_bytes(b"broken")
+        with place.local() as channel:
+            get_host(channel)
+            (tmp_path / "etc/pki/host.key").write_bytes(key)
+            while place.process.poll() is None and "takes over" not in place.journal:
+                get_host(channel)
+                time.sleep(0.2)
+        # The daemon has ended in order; what systemd starts next finds the certificate.
+        assert place.process.wait(20) == 0
+        (tmp_path / "netns.sock").unlink()
+        place.process = start(place)
+        with place.channel("alice") as channel:
+            assert get_host(channel).caller == "spiffe://test.hostler/user/alice"
+
+
 def test_an_idle_daemon_goes_and_its_record_says_so(tmp_path):
     with running(tmp_path, "idle_s = 0.5\n") as place:
         with place.channel("alice") as channel:

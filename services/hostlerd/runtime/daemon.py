@@ -55,6 +55,7 @@ _GRPC_MOST_BYTES = 16 << 20
 _CHANNEL_AGE_S = 300
 _GRACE_S = 10.0
 _BUNDLE_LOOK_S = 1.0
+_CERTIFICATE_LOOK_S = 5.0
 
 
 class Daemon:
@@ -177,7 +178,9 @@ class Daemon:
 
     async def run(self) -> str:
         """Serve until idle or told to end; answers which."""
-        watch = asyncio.create_task(self._watch_bundles())
+        watches = [asyncio.create_task(self._watch_bundles())]
+        if self._identity is None:
+            watches.append(asyncio.create_task(self._watch_certificate()))
         try:
             why: str = await until_idle(
                 self._relay,
@@ -187,7 +190,19 @@ class Daemon:
             )
             return why
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
+
+    async def _watch_certificate(self) -> None:
+        """End as soon as there is a certificate to serve with: the next daemon serves all callers.
+
+        Else who calls through the local socket all the time would keep the others out.
+        """
+        pki = self._runtime.paths.pki
+        while not await self._runtime.blocking(_is_usable, pki):
+            await asyncio.sleep(_CERTIFICATE_LOOK_S)
+        _log.info("there is a certificate now: a new daemon takes over", path=pki)
+        self._terminate.set()
 
     async def _watch_bundles(self) -> None:
         while True:
@@ -223,6 +238,14 @@ def _identity(pki: Path) -> ServerIdentity | None:
     except TlsUnusable as e:
         _log.error("no TLS: only local callers are served", problem=e)
         return None
+
+
+def _is_usable(pki: Path) -> bool:
+    try:
+        ServerIdentity(pki)
+    except TlsUnusable:
+        return False
+    return True
 
 
 def _common_descriptors() -> list[ServiceDescriptor]:
