@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hostlerd.pending import place as files
 from hostlerd.pending.documents import (
@@ -139,24 +140,21 @@ class TakingBack:
     def _record(
         self, run: _Run, entry: Entry, took_s: float, words: tuple[str, ...], problem: str
     ) -> None:
-        """Write down what was taken back. A log that cannot be written keeps nothing from it."""
-        try:
-            run.audit.write(
-                kind="revert",
-                identity=run.part.identity,
-                method=entry.method,
-                change_id=entry.change,
-                group=run.part.group,
-                plan_hash=entry.plan_hash,
-                status="UNKNOWN" if problem else "OK",
-                outcome="OUTCOME_UNKNOWN" if problem else "OUTCOME_ROLLED_BACK",
-                reason=run.reason,
-                message=problem[:MAX_WORDS],
-                steps=list(words[:100]),
-                duration_s=round(took_s, 6),
-            )
-        except OSError as e:
-            log.error("revert not recorded", change=entry.change, error=e.strerror)
+        """Write down what was taken back."""
+        _write(
+            run.audit,
+            identity=run.part.identity,
+            method=entry.method,
+            change_id=entry.change,
+            group=run.part.group,
+            plan_hash=entry.plan_hash,
+            status="UNKNOWN" if problem else "OK",
+            outcome="OUTCOME_UNKNOWN" if problem else "OUTCOME_ROLLED_BACK",
+            reason=run.reason,
+            message=problem[:MAX_WORDS],
+            steps=list(words[:100]),
+            duration_s=round(took_s, 6),
+        )
 
     def _take_back_unread(self, audit: Log, turn: Turn) -> bool:
         """Undo whatever waits in the journals: nobody can tell any more what belongs together."""
@@ -168,7 +166,7 @@ class TakingBack:
                 problems.append(e.message if isinstance(e, DomainError) else str(e))
         if problems and not turn.last:
             return False
-        audit.write(kind="revert", status="UNKNOWN", reason="the part was not readable")
+        _write(audit, status="UNKNOWN", reason="the part was not readable")
         path = pending.place.part(pending.domain)
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
@@ -186,6 +184,14 @@ class TakingBack:
             files.write(path, failed, durable=False)
         except OSError as e:
             log.error("problem not noted", error=e.strerror)
+
+
+def _write(audit: Log, **fields: Any) -> None:
+    """Record a revert. A log that cannot be written keeps nothing from being taken back."""
+    try:
+        audit.write(kind="revert", **fields)
+    except OSError as e:
+        log.error("revert not recorded", change=fields.get("change_id", ""), error=e.strerror)
 
 
 def _is(path: Path, part: Part) -> bool:
