@@ -127,6 +127,8 @@ def settle(host: Host) -> None:
     if host.run(["mountpoint", "-q", "/run/netns"], check=False).returncode:
         host.run(["ip", "netns", "add", "first"])
         host.run(["ip", "netns", "delete", "first"])
+    # After hundreds of handles systemd is behind for seconds.
+    eventually(lambda: _mounts_are_known(host), 60)
     eventually(lambda: not host.run(["ip", "-6", "addr", "show", "tentative"]).stdout)
     eventually(
         lambda: (
