@@ -32,16 +32,16 @@ def surplus(path: Path, bounds: AuditBounds) -> list[LogFile]:
             continue
     oldest = time.time() - bounds.keep_days * _DAY_S
     total, kept = 0, 0
-    for file in reversed(files):
-        if file not in status:
+    for at in range(len(files) - 1, -1, -1):
+        # One that another process has just compressed goes by another name: it is looked at later.
+        if (seen := status.get(files[at])) is None:
             continue
-        total += status[file].st_size
-        if total > bounds.keep_bytes or kept == bounds.keep_files:
-            break
-        if status[file].st_mtime < oldest:
-            break
+        total += seen.st_size
+        full = total > bounds.keep_bytes or kept == bounds.keep_files
+        if full or seen.st_mtime < oldest:
+            return [file for file in files[: at + 1] if file in status]
         kept += 1
-    return [file for file in files[: len(files) - kept] if file in status]
+    return []
 
 
 def dropped(path: Path, files: list[LogFile]) -> dict[str, Any] | None:
