@@ -12,9 +12,9 @@ from hostler.approvals import LIST_APPROVALS, Approve, Withdraw, find_approval, 
 from hostler.cli.asking import refuse_terms
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
+from hostler.cli.options import with_doors
 from hostler.cli.output import Table, moment
 from hostler.doors import at_doors, domains
-from hostler.fleet import PORTS
 from hostler.jobs import method_word
 from hostler.limits import shortened
 
@@ -70,13 +70,7 @@ _TITLES = ("ID", "STATE", "ASKED BY", "METHOD", "RESOURCES", "UNTIL", "APPROVED 
     epilog=examples("hostler -H all approvals list", "hostler -H all -o json approvals list"),
 )
 @click.option("--open", "open_only", is_flag=True, help="Only those that can still be used.")
-@click.option(
-    "--domain",
-    "doors",
-    multiple=True,
-    type=click.Choice(list(PORTS)),
-    help="Ask only this door. [default: all]",
-)
+@with_doors
 @pass_state
 def list_approvals(state: State, open_only: bool, doors: tuple[str, ...]) -> None:
     """List requests for approval, newest first, of every door of the selected hosts."""

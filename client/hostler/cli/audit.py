@@ -11,10 +11,11 @@ import click
 
 from hostler.api.common.v1 import audit_pb2
 from hostler.channel import rpc
-from hostler.cli.audit_doors import Moment, each_door, with_doors, words_of
+from hostler.cli.audit_doors import Moment, each_door, words_of
 from hostler.cli.audit_verify import replay_run, verify_logs
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
+from hostler.cli.options import with_doors
 from hostler.cli.output import Table, printable
 from hostler.limits import shortened
 from hostler.results import plain

@@ -11,7 +11,7 @@ import click
 
 from hostler.cli.context import State
 from hostler.doors import domains
-from hostler.fleet import PORTS, Host
+from hostler.fleet import Host
 from hostler.results import HostResult
 from hostler.session import Session
 
@@ -38,17 +38,6 @@ class Moment(click.ParamType[Any]):
         except ValueError:
             self.fail(f"{text!r} is not a time such as 2h or 2026-11-01T12:00", param, ctx)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def with_doors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option that chooses doors."""
-    return click.option(
-        "--domain",
-        "doors",
-        multiple=True,
-        type=click.Choice(list(PORTS)),
-        help="Only this daemon's log. [default: all]",
-    )(command)
 
 
 async def each_door(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostler.cli.audit_doors import each_door, with_doors, words_of
+from hostler.cli.audit_doors import each_door, words_of
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
+from hostler.cli.options import with_doors
 from hostler.cli.output import Table, print_table, printable, show
 from hostler.doors import domains
 from hostler.limits import shortened

@@ -9,6 +9,7 @@ import click
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.kinds import Pair
+from hostler.cli.options import with_doors
 from hostler.fleet import PORTS, Host, add_host, load_fleet, remove_host
 from hostler.results import HostResult
 
@@ -61,13 +62,7 @@ def show(state: State, name: str) -> None:
 @fleet.command(
     epilog=examples("hostler fleet check", "hostler -H role=web fleet check --domain netns")
 )
-@click.option(
-    "--domain",
-    "doors",
-    multiple=True,
-    type=click.Choice(list(PORTS)),
-    help="Ask only this door. [default: all]",
-)
+@with_doors
 @pass_state
 def check(state: State, doors: tuple[str, ...]) -> None:
     """Ask the selected hosts, or all, at every door: version, bundle, what is missing and why."""

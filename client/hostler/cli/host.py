@@ -12,9 +12,10 @@ from hostler.api.common.v1 import host_pb2
 from hostler.channel import Rpc, rpc
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
+from hostler.cli.options import with_doors
 from hostler.cli.output import Table
 from hostler.doors import domains as domains
-from hostler.fleet import PORTS, Host
+from hostler.fleet import Host
 from hostler.results import HostResult
 
 _GET_HOST = rpc(host_pb2, "HostService", "GetHost")
@@ -70,13 +71,7 @@ def host() -> None:
 @host.command(
     epilog=examples("hostler -H h1 host get", "hostler -H all -o json host get --domain netns")
 )
-@click.option(
-    "--domain",
-    "doors",
-    multiple=True,
-    type=click.Choice(list(PORTS)),
-    help="Ask only this door. [default: all]",
-)
+@with_doors
 @pass_state
 def get(state: State, doors: tuple[str, ...]) -> None:
     """Ask each door of a host for version, capabilities, bundle and clock."""
@@ -84,13 +79,7 @@ def get(state: State, doors: tuple[str, ...]) -> None:
 
 
 @host.command(epilog=examples("hostler -H h1 host capabilities"))
-@click.option(
-    "--domain",
-    "doors",
-    multiple=True,
-    type=click.Choice(list(PORTS)),
-    help="Ask only this door. [default: all]",
-)
+@with_doors
 @pass_state
 def capabilities(state: State, doors: tuple[str, ...]) -> None:
     """List what was probed on a host: what works, and why the rest does not."""

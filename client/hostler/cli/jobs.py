@@ -12,10 +12,11 @@ from hostler.cli.asking import refuse_terms
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.job_display import Display, display_for, progress_words
+from hostler.cli.options import with_doors
 from hostler.cli.output import Table, moment
 from hostler.doors import at_doors, domains
 from hostler.fanout import fan_out
-from hostler.fleet import PORTS, Host
+from hostler.fleet import Host
 from hostler.jobs import (
     LIST_JOBS,
     CancelJob,
@@ -65,13 +66,7 @@ _TITLES = ("JOB", "STATE", "METHOD", "RESOURCES", "BY", "SINCE", "HOW FAR")
     epilog=examples("hostler -H all jobs list", "hostler -H all -o json jobs list --active"),
 )
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
-@click.option(
-    "--domain",
-    "doors",
-    multiple=True,
-    type=click.Choice(list(PORTS)),
-    help="Ask only this door. [default: all]",
-)
+@with_doors
 @pass_state
 def list_jobs(state: State, active: bool, doors: tuple[str, ...]) -> None:
     """List jobs, newest first, of every door of the selected hosts."""

@@ -10,6 +10,7 @@ import click
 from hostler.cli.authority import AuthorityGroup, folder_option, open_authority
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
+from hostler.cli.options import with_doors
 from hostler.cli.records import show_record, show_records
 from hostler.fleet import PORTS
 
@@ -197,9 +198,7 @@ def _why(told: Explanation) -> str:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The signed bundle. Default: bundle.json of the CA's folder.",
 )
-@click.option(
-    "--domain", "doors", multiple=True, type=click.Choice(list(PORTS)), help="Only this door."
-)
+@with_doors
 @folder_option
 @pass_state
 def push(state: State, file: Path | None, doors: tuple[str, ...], folder: Path | None) -> None:
