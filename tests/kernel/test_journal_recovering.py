@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import time
 from collections.abc import Iterator
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
+from own_host import own_host
 
 from hostlerd.netns.kernel import Kernel
 from hostlerd.netns.kernel.handles import DirectHandles
-from hostlerd.netns.kernel.syscalls import (
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    MS_PRIVATE,
-    MS_REC,
-    mount,
-    setns,
-    unshare,
-)
 from hostlerd.netns.model.link_steps import (
     AddAddress,
     AddRoute,
@@ -57,32 +47,8 @@ VETH = CreateVeth("web", "eth0", "v-web", 1500)
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Kernel]:
     """A host of the test's own: mount and network namespace, with an empty /run."""
-    here = [os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY) for kind in ("mnt", "net")]
-    folder = os.open(".", os.O_RDONLY)
-    unshare(CLONE_NEWNS | CLONE_NEWNET)
-    try:
-        mount("none", "/", MS_REC | MS_PRIVATE)
-        mount("none", "/run", 0, "tmpfs")
+    with own_host():
         yield Kernel(tmp_path / "state", tmp_path / "run", handles=DirectHandles())
-    finally:
-        for fd, kind in zip(here, (CLONE_NEWNS, CLONE_NEWNET), strict=True):
-            go_back(fd, kind)
-        os.fchdir(folder)
-        os.close(folder)
-
-
-def go_back(fd: int, kind: int) -> None:
-    """Enter a namespace; a joined thread may still be ending, and then the kernel refuses."""
-    end = time.monotonic() + 5
-    while True:
-        try:
-            setns(fd, kind)
-            break
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.01)
-    os.close(fd)
 
 
 def ip(*argv: str) -> str:

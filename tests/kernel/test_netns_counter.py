@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_host import own_host
 
 from hostler.api.common.v1 import change_pb2
 from hostler.api.netns.v1 import counter_pb2 as cpb
@@ -25,15 +25,6 @@ from hostlerd.netns.errors import (
 )
 from hostlerd.netns.kernel import Kernel
 from hostlerd.netns.kernel.handles import DirectHandles
-from hostlerd.netns.kernel.syscalls import (
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    MS_PRIVATE,
-    MS_REC,
-    mount,
-    setns,
-    unshare,
-)
 from hostlerd.netns.plan.pool import read_pools
 from hostlerd.netns.service.counter import CounterService
 from hostlerd.netns.service.namespace import NamespaceService
@@ -50,33 +41,9 @@ NO_CONTEXT: Any = None
 @pytest.fixture
 def host() -> Iterator[None]:
     """Move the test to a mount and network namespace of its own; the kernel cleans up."""
-    here = [os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY) for kind in ("mnt", "net")]
-    folder = os.open(".", os.O_RDONLY)
-    unshare(CLONE_NEWNS | CLONE_NEWNET)
-    try:
-        mount("none", "/", MS_REC | MS_PRIVATE)
-        mount("none", "/run", 0, "tmpfs")
+    with own_host():
         ip("link", "set", "lo", "up")
         yield
-    finally:
-        for fd, kind in zip(here, (CLONE_NEWNS, CLONE_NEWNET), strict=True):
-            go_back(fd, kind)
-        os.fchdir(folder)
-        os.close(folder)
-
-
-def go_back(fd: int, kind: int) -> None:
-    """Enter a namespace; a joined thread may still be ending, and then the kernel refuses."""
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            setns(fd, kind)
-            break
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    os.close(fd)
 
 
 def ip(*argv: str) -> list[dict[str, Any]]:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from own_host import own_host
 
 from hostlerd.netns.errors import NamespaceBusy, NamespaceDiffers, NamespaceForeign
 from hostlerd.netns.kernel import Kernel
 from hostlerd.netns.kernel.handles import DirectHandles
-from hostlerd.netns.kernel.syscalls import (
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    MS_PRIVATE,
-    MS_REC,
-    mount,
-    setns,
-    unshare,
-)
 from hostlerd.netns.kernel.tasks import Found, proc_tasks
 from hostlerd.netns.model import link_steps
 from hostlerd.netns.model.asked import (
@@ -47,34 +37,9 @@ POOLS = read_pools({})
 @pytest.fixture
 def host() -> Iterator[None]:
     """Move the test to a mount and network namespace of its own; the kernel cleans up."""
-    # The thread of the tests itself: ip(8) and ping(8), which it starts, are in there as well.
-    here = [os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY) for kind in ("mnt", "net")]
-    folder = os.open(".", os.O_RDONLY)
-    unshare(CLONE_NEWNS | CLONE_NEWNET)
-    try:
-        mount("none", "/", MS_REC | MS_PRIVATE)
-        mount("none", "/run", 0, "tmpfs")
+    with own_host():
         ip("link", "set", "lo", "up")
         yield
-    finally:
-        for fd, kind in zip(here, (CLONE_NEWNS, CLONE_NEWNET), strict=True):
-            go_back(fd, kind)
-        os.fchdir(folder)
-        os.close(folder)
-
-
-def go_back(fd: int, kind: int) -> None:
-    """Enter a namespace; a joined thread may still be ending, and then the kernel refuses."""
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            setns(fd, kind)
-            break
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    os.close(fd)
 
 
 @pytest.fixture
