@@ -14,7 +14,7 @@ from journal_backing import backed
 from hostler.api.common.v1 import change_pb2
 from hostler.api.firewall.v1 import ruleset_pb2 as pb
 from hostlerd.firewall.errors import RulesetNotFound
-from hostlerd.firewall.service import RulesetService
+from hostlerd.firewall.service.ruleset import RulesetService
 from hostlerd.runtime.errors import EtagMismatch, InvalidRequest
 
 pytestmark = pytest.mark.kernel

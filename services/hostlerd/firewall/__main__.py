@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from hostler.api.firewall.v1 import ruleset_pb2, ruleset_pb2_grpc
 from hostlerd.firewall.errors import NftRejected, ScratchUnavailable
@@ -11,7 +12,7 @@ from hostlerd.firewall.kernel import Kernel
 from hostlerd.firewall.kernel.probe import PROBES
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.plan import change, table
-from hostlerd.firewall.service import RulesetService
+from hostlerd.firewall.service.ruleset import RulesetService
 from hostlerd.runtime.config import ConfigurationInvalid
 from hostlerd.runtime.domain import Domain, Runtime, Service
 from hostlerd.runtime.log import get_log
@@ -26,15 +27,22 @@ def build(runtime: Runtime) -> Domain:
         kernel = Kernel(runtime.config, runtime.state_dir, runtime.run_dir)
     except (TypeError, ValueError) as e:
         raise ConfigurationInvalid(f"firewall.management_networks: {e}") from e
-    service = RulesetService(runtime, kernel, runtime.changes(kernel))
-    descriptor = ruleset_pb2.DESCRIPTOR.services_by_name["RulesetService"]
-    add = ruleset_pb2_grpc.add_RulesetServiceServicer_to_server
+    changes = runtime.changes(kernel)
     return Domain(
-        services=(Service(descriptor, add, service),),
+        services=(
+            _service(ruleset_pb2, ruleset_pb2_grpc, RulesetService(runtime, kernel, changes)),
+        ),
         probes=PROBES,
         restore=lambda: restore(kernel),
         tidy=kernel.sweep,
     )
+
+
+def _service(messages: Any, generated: Any, servicer: Any) -> Service:
+    """Answer a service by its servicer, whose class has the service's name."""
+    name = type(servicer).__name__
+    add = getattr(generated, f"add_{name}Servicer_to_server")
+    return Service(messages.DESCRIPTOR.services_by_name[name], add, servicer)
 
 
 def restore(kernel: Kernel) -> None:
