@@ -14,6 +14,7 @@ from journal_backing import backed
 from hostler.api.common.v1 import change_pb2
 from hostler.api.firewall.v1 import ruleset_pb2 as pb
 from hostlerd.firewall.errors import RulesetNotFound
+from hostlerd.firewall.model.state import BRIDGE_CALLS
 from hostlerd.firewall.service.ruleset import RulesetService
 from hostlerd.runtime.errors import EtagMismatch, InvalidRequest
 
@@ -117,7 +118,10 @@ def test_a_whole_life(router: Router, service: RulesetService) -> None:
         "web/masquerade-1",
         "web/ssh",
     ]
-    assert dict(table.sysctls) == {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
+    sysctls = dict(table.sysctls)
+    assert {n for n in sysctls if n.startswith("net.bridge.")} <= set(BRIDGE_CALLS)
+    forwarding = {n: v for n, v in sysctls.items() if n not in BRIDGE_CALLS}
+    assert forwarding == {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
     assert not table.drift
     router.exec("/usr/sbin/nft", "table ip theirs; flush table inet hostler")
     table = call(router, lambda: service.GetTable(pb.GetTableRequest(), context))

@@ -72,9 +72,9 @@ def test_fields_of_a_ruleset(fields: dict[str, Any], path: str, words: str) -> N
     ("fields", "path", "words"),
     [
         ({"hook": ""}, "hook", "must be given"),
-        ({"hook": "output"}, "hook", "one of input, forward"),
+        ({"hook": "prerouting"}, "hook", "one of input, forward, output, bridge_forward"),
         ({"action": ""}, "action", "must be given"),
-        ({"protocol": "sctp"}, "protocol", "one of tcp, udp, icmp"),
+        ({"protocol": "dccp"}, "protocol", "one of tcp, udp, icmp"),
         ({"sources": ["10.0.0.0/24", "fd00::/64"]}, "sources[1]", "mixes"),
         ({"sources": ["10.0.0.0/33"]}, "sources[0]", "must be a network"),
         ({"sources": ["10.0.0.7/24"]}, "sources[0]", "host bits set; the network is 10.0.0.0/24"),

@@ -35,6 +35,8 @@ def build(runtime: Runtime) -> Domain:
         probes=PROBES,
         restore=lambda: restore(kernel),
         tidy=kernel.sweep,
+        due=kernel.due,
+        upkeep=lambda: upkeep(kernel),
     )
 
 
@@ -43,6 +45,15 @@ def _service(messages: Any, generated: Any, servicer: Any) -> Service:
     name = type(servicer).__name__
     add = getattr(generated, f"add_{name}Servicer_to_server")
     return Service(messages.DESCRIPTOR.services_by_name[name], add, servicer)
+
+
+def upkeep(kernel: Kernel) -> tuple[str, ...]:
+    """Take away what has ended; answers what was done. Raises DomainError, OSError."""
+    steps = change.upkeep(kernel.observe()).steps
+    with kernel.applying() as apply:
+        for step in steps:
+            apply(step)
+    return tuple(step.describe() for step in steps)
 
 
 def restore(kernel: Kernel) -> None:

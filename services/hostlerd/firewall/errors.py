@@ -23,6 +23,24 @@ class PolicyInUse(DomainError):
     code, reason = Code.FAILED_PRECONDITION, "POLICY_IN_USE"
 
 
+class NameInUse(DomainError):
+    """Another ruleset gives a set, a zone, a service or a flowtable the same name."""
+
+    code, reason = Code.FAILED_PRECONDITION, "NAME_IN_USE"
+
+
+class NameUnknown(DomainError):
+    """A rule uses a set, a zone or a service that no ruleset gives."""
+
+    code, reason = Code.FAILED_PRECONDITION, "NAME_UNKNOWN"
+
+
+class FindingRefused(DomainError):
+    """The rulesets would do what is refused unless it is forced, and then only under confirm."""
+
+    code, reason = Code.FAILED_PRECONDITION, "FINDING_REFUSED"
+
+
 class TooMany(DomainError):
     """The host holds as many rulesets or rules as it may."""
 

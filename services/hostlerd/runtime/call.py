@@ -23,6 +23,14 @@ class Caller:
     certificate_serial: str = ""
     not_after: datetime | None = None
 
+    @property
+    def address(self) -> str:
+        """The address that a remote caller calls from; empty for local ones."""
+        if self.local:
+            return ""
+        host, _, _ = self.peer.rpartition(":")
+        return host.strip("[]").partition("%")[0]
+
 
 @dataclass(slots=True)
 class Call:

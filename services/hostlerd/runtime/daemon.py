@@ -47,6 +47,7 @@ from hostlerd.runtime.record import Recorder
 from hostlerd.runtime.relay import Limits, Relay
 from hostlerd.runtime.sockets import ListenerKind, inherited
 from hostlerd.runtime.tls import ServerIdentity, TlsUnusable
+from hostlerd.runtime.upkeep import Keeper
 
 _log = log.get_log("runtime.daemon")
 
@@ -65,6 +66,7 @@ class Daemon:
         paths, bounds = runtime.paths, runtime.configuration.bounds
         self._runtime = runtime
         self._tidy = domain.tidy
+        self._keeper = Keeper(runtime, domain.due, domain.upkeep)
         self._identity = _identity(paths.pki)
         self._targets = {
             ListenerKind.TCP: str(paths.run / "tls.sock"),
@@ -178,7 +180,10 @@ class Daemon:
 
     async def run(self) -> str:
         """Serve until idle or told to end; answers which."""
-        watches = [asyncio.create_task(self._watch_bundles())]
+        watches = [
+            asyncio.create_task(self._watch_bundles()),
+            asyncio.create_task(self._keeper.run(self._audit)),
+        ]
         if self._identity is None:
             watches.append(asyncio.create_task(self._watch_certificate()))
         try:
@@ -186,7 +191,7 @@ class Daemon:
                 self._relay,
                 self._runtime.configuration.idle_s,
                 self._terminate,
-                busy=lambda: self._gate.busy,
+                busy=lambda: self._gate.busy or self._keeper.waits,
             )
             return why
         finally:

@@ -40,17 +40,25 @@ class Service:
     servicer: Any
 
 
+def _never() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """What a domain brings: services, probes of the host, and what a boot has to bring back.
 
     `tidy` runs when a daemon starts, while no change is carried out and none is left half done.
+    `due` answers in how many seconds `upkeep` has something to do, None for never; `upkeep` does
+    it, under the domain's lock, and answers what it did in words.
     """
 
     services: Sequence[Service]
     probes: Sequence[Probe] = ()
     restore: Callable[[], None] | None = None
     tidy: Callable[[], None] | None = None
+    due: Callable[[], float | None] = _never
+    upkeep: Callable[[], Sequence[str]] = tuple
 
 
 class Runtime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,16 +13,20 @@ from typing import Any
 
 from hostlerd.firewall.errors import ScratchUnavailable, ToolFailed
 from hostlerd.firewall.kernel import link, nft
+from hostlerd.firewall.kernel.shadow import TABLE as SHADOW_TABLE
+from hostlerd.firewall.kernel.shadow import Shadows
 from hostlerd.firewall.kernel.store import Store
 from hostlerd.firewall.kernel.sysctl import Sysctls
 from hostlerd.firewall.model.ruleset import Ruleset
-from hostlerd.firewall.model.state import EVERYWHERE, Applied, State
+from hostlerd.firewall.model.state import EVERYWHERE, Applied, Counter, RuleKey, State
 from hostlerd.firewall.model.steps import (
     DeleteTable,
     ForgetRuleset,
     ReplaceTable,
     SaveRuleset,
     SetSysctl,
+    StartShadow,
+    StopShadow,
 )
 from hostlerd.runtime.edge import Recoverable
 from hostlerd.runtime.log import get_log
@@ -43,6 +48,7 @@ class Kernel(Recoverable):
         self.management = tuple(ip_network(n) for n in listed) if listed else EVERYWHERE
         self._store = Store(state_dir, run_dir)
         self._sysctls = Sysctls(run_dir / "sysctls.json")
+        self._shadows = Shadows(run_dir)
 
     def observe(self) -> State:
         """Read all that a plan depends on. Raises ToolFailed, OSError."""
@@ -60,7 +66,16 @@ class Kernel(Recoverable):
             filtered_bridge_networks=link.filtered_bridge_networks(),
             foreign=nft.foreign_chains(),
             management=self.management,
+            now_unix_s=int(time.time()),
+            shadow=self._shadows.read(),
         )
+
+    def due(self) -> float | None:
+        """Answer in how many seconds a rule or the shadow ends; None if nothing does."""
+        shadow = self._shadows.read()
+        ends = [self._store.next_end(), shadow.expire_time if shadow else None]
+        end = min((e for e in ends if e is not None), default=None)
+        return None if end is None else end - time.time()
 
     def sweep(self) -> None:
         """Remove what killed writers have left. Only while no change is carried out."""
@@ -79,6 +94,10 @@ class Kernel(Recoverable):
         """Answer the names of the tables of others. Raises ToolFailed."""
         return nft.foreign_tables()
 
+    def shadow_counters(self) -> dict[RuleKey, Counter]:
+        """Answer what the shadow has counted. Raises ToolFailed."""
+        return nft.read_counters(SHADOW_TABLE)
+
     def check(self, text: str) -> None:
         """Try a table where it harms nobody.
 
@@ -91,10 +110,17 @@ class Kernel(Recoverable):
             nft.check_unapplied(text)
             raise
 
+    def check_shadow(self, text: str) -> None:
+        """Try the table of a shadow likewise."""
+        self.check(text.replace(f"table inet {SHADOW_TABLE} {{", "table inet hostler {", 1))
+
     @property
     def kinds(self) -> Collection[type]:
         """The steps of this domain."""
-        return (SetSysctl, ReplaceTable, DeleteTable, SaveRuleset, ForgetRuleset)
+        return (
+            SetSysctl, ReplaceTable, DeleteTable, SaveRuleset, ForgetRuleset,
+            StartShadow, StopShadow,
+        )  # fmt: skip
 
     @contextmanager
     def applying(self) -> Iterator[Callable[[Step], None]]:
@@ -130,6 +156,10 @@ class Kernel(Recoverable):
                 self._store.save(step.name, step.saved)
             case ForgetRuleset():
                 self._store.forget(step.name)
+            case StartShadow():
+                self._shadows.start(step.shadow)
+            case StopShadow():
+                self._shadows.stop()
 
     def _replace(self, text: str) -> None:
         nft.replace(text)

@@ -27,6 +27,15 @@ _HANDLE = re.compile(rb'"handle": \d+(, )?')
 _COUNTS = re.compile(rb'"counter": \{"packets": \d+, "bytes": \d+\}')
 
 
+def read_counters(table: str) -> dict[RuleKey, Counter]:
+    """Answer the counters of a table of ours, of family inet. Raises ToolFailed."""
+    answer = run([_NFT, "-j", "list", "table", "inet", table])
+    if answer.status != 0:
+        _refuse_all_but_absent(answer.errors)
+        return {}
+    return _counters(answer.output)
+
+
 def read_table() -> Table | None:
     """Answer the table as the kernel has it, None if it has none. Raises ToolFailed."""
     answer = run([_NFT, "-j", "list", "table", "inet", "hostler"])
@@ -71,6 +80,14 @@ def replace(text: str) -> None:
     counted = pieces.with_counters(text, have.counters if have else {})
     # Declaring it first lets the deletion pass where there was none.
     _load("table inet hostler\ndelete table inet hostler\n" + counted, ("", "", *_lines(counted)))
+
+
+def load_other(table: str, text: str) -> None:
+    """Put another table of ours, of family inet, in place of the one there is; "" deletes it.
+
+    Raises NftRejected, with nothing changed; ToolFailed.
+    """
+    _load(f"table inet {table}\ndelete table inet {table}\n{text}", ("", "", *_lines(text)))
 
 
 def delete() -> None:

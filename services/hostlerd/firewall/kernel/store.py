@@ -36,6 +36,7 @@ class Store:
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
         self._folders = {True: state_dir / "rulesets", False: run_dir / "rulesets"}
         self._applied = run_dir / "applied.json"
+        self._end: tuple[tuple[int, ...], int | None] | None = None
 
     def load(self) -> Stored:
         """Read all rulesets. One that cannot be read is told apart, never left out silently."""
@@ -52,6 +53,14 @@ class Store:
         for name in stored.unreadable:
             stored.rulesets.pop(name, None)
         return stored
+
+    def next_end(self) -> int | None:
+        """Answer when the next rule ends, in seconds since 1970; reads only what has changed."""
+        stamp = tuple(_stamp(folder) for folder in self._folders.values())
+        if self._end is None or self._end[0] != stamp:
+            ends = (r.next_end for r in self.load().rulesets.values())
+            self._end = stamp, min((end for end in ends if end), default=None)
+        return self._end[1]
 
     def save(self, name: str, saved: Saved) -> None:
         """Save a ruleset over the one of that name. Raises OSError."""
@@ -94,6 +103,14 @@ class Store:
         for folder in self._folders.values():
             if folder.is_dir():
                 yield from sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _stamp(folder: Path) -> int:
+    """Answer what changes whenever a file of the folder is put in place or removed."""
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _read(path: Path) -> Ruleset:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hostlerd.firewall.kernel.file import write_durably
-from hostlerd.firewall.model.state import FORWARDING, IP6_FORWARDING, IP_FORWARD, accept_ra
+from hostlerd.firewall.model.state import (
+    BRIDGE_CALLS,
+    FORWARDING,
+    IP6_FORWARDING,
+    IP_FORWARD,
+    accept_ra,
+)
 
 _ROOT = Path("/proc/sys")
 _ALL_REDIRECTS = "net.ipv4.conf.all.accept_redirects"
@@ -22,7 +28,7 @@ class Sysctls:
 
     def read(self, links: frozenset[str]) -> dict[str, str]:
         """Answer the values of what this domain may set; what the kernel lacks is left out."""
-        names = [*FORWARDING.values(), *(accept_ra(link) for link in sorted(links))]
+        names = [*FORWARDING.values(), *BRIDGE_CALLS, *(accept_ra(link) for link in sorted(links))]
         values = ((name, _get(name)) for name in names)
         return {name: value for name, value in values if value is not None}
 

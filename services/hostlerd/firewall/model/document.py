@@ -7,40 +7,29 @@ lower case ("drop", "tcp", "input"), absent and empty are the same.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import fields
+from collections.abc import Collection, Sequence
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from hostlerd.firewall.model.fields import PORT_MAX, Fields
-from hostlerd.firewall.model.ruleset import (
-    HOSTLER_PORTS,
-    Action,
-    Address,
-    Forward,
-    Hook,
-    Masquerade,
-    Network,
-    PortRange,
-    Protocol,
-    Rule,
-    Ruleset,
-    rule_id,
+from hostlerd.firewall.model.document_names import (
+    address_sets,
+    flowtables,
+    fragments,
+    helpers,
+    services,
+    zones,
 )
+from hostlerd.firewall.model.document_nat import forwards, masquerades, redirects, source_nats
+from hostlerd.firewall.model.document_rule import rules
+from hostlerd.firewall.model.fields import Fields, name_fault
+from hostlerd.firewall.model.ruleset import Action, BridgeFiltering, Network, Ruleset
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import canonical
 
 PRIORITY_MAX = 1000
-RULES_MOST = 10_000
-FORWARDS_MOST = 10_000
-MASQUERADES_MOST = 1000
+RULESETS_MOST = 100
 ISOLATED_MOST = 1000
-# What one rule may list, so that it fits into one netlink message of a scratch namespace.
-NETWORKS_MOST = 500
-PORT_RANGES_MOST = 100
-# How many forwards of one port may share it by their sources or addresses; they are compared in
-# pairs.
-SAME_PORT_MOST = 100
 
 
 def parse(document: object, path: str = "ruleset") -> Ruleset:
@@ -50,6 +39,33 @@ def parse(document: object, path: str = "ruleset") -> Ruleset:
     if faults:
         raise InvalidRequest.of(faults)
     return ruleset
+
+
+def parse_all(documents: Sequence[object], gone: Collection[str]) -> dict[str, Ruleset]:
+    """Read documents, and answer the rulesets by their paths, `rulesets[N]`.
+
+    `gone` are names that must be none of theirs. Raises InvalidRequest with all faults.
+    """
+    faults: list[Violation] = []
+    if len(documents) > RULESETS_MOST or len(gone) > RULESETS_MOST:
+        raise InvalidRequest.of([Violation("rulesets", f"has over {RULESETS_MOST} entries")])
+    found: dict[str, Ruleset] = {}
+    first: dict[str, str] = {}
+    for index, document in enumerate(documents):
+        path = f"rulesets[{index}]"
+        found[path] = _ruleset(Fields(document, path, faults))
+        name = found[path].name
+        if first.setdefault(name, path) != path:
+            faults.append(Violation(f"{path}.name", f"{name} is also {first[name]}"))
+    for index, name in enumerate(gone):
+        fault = name_fault(name) or ("is also applied" if name in first else None)
+        if fault is not None:
+            faults.append(Violation(f"delete_names[{index}]", fault))
+    if not documents and not gone:
+        faults.append(Violation("rulesets", "must be given, or delete_names"))
+    if faults:
+        raise InvalidRequest.of(faults)
+    return found
 
 
 def dump(ruleset: Ruleset) -> str:
@@ -71,32 +87,42 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, (Rule, Masquerade, Forward, PortRange)):
+    if is_dataclass(value):
         return to_document(value)
     return canonical(value)
 
 
-def _names(kind: type[Any]) -> frozenset[str]:
-    return frozenset(f.name for f in fields(kind))
-
-
-_RULESET, _RULE, _FORWARD = _names(Ruleset), _names(Rule), _names(Forward)
-_MASQUERADE = _names(Masquerade)
+_RULESET = frozenset(f.name for f in fields(Ruleset))
 
 
 def _ruleset(d: Fields) -> Ruleset:
     d.refuse_unknown(_RULESET)
-    return Ruleset(
+    ruleset = Ruleset(
         name=d.name("name"),
         priority=d.number("priority", 0, PRIORITY_MAX),
-        input_policy=d.choice("input_policy", Action),
-        forward_policy=d.choice("forward_policy", Action),
-        rules=_rules(d),
-        masquerades=_masquerades(d),
-        forwards=_forwards(d),
+        input_policy=d.policy("input_policy"),
+        forward_policy=d.policy("forward_policy"),
+        rules=rules(d),
+        masquerades=masquerades(d),
+        forwards=forwards(d),
         isolated_networks=_isolated(d),
         persistent=d.flag("persistent"),
+        output_policy=d.policy("output_policy"),
+        bridge_policy=d.policy("bridge_policy"),
+        bridge_filtering=d.choice("bridge_filtering", BridgeFiltering),
+        address_sets=address_sets(d),
+        zones=zones(d),
+        services=services(d),
+        source_nats=source_nats(d),
+        redirects=redirects(d),
+        helpers=helpers(d),
+        flowtables=flowtables(d),
+        fragments=fragments(d),
+        closes_management=d.flag("closes_management"),
     )
+    if ruleset.bridge_policy is Action.REJECT:
+        d.fault("bridge_policy", "must be accept or drop")
+    return ruleset
 
 
 def _isolated(d: Fields) -> tuple[Network, ...]:
@@ -115,133 +141,3 @@ def _isolated(d: Fields) -> tuple[Network, ...]:
         else:
             found[network] = None
     return tuple(found)
-
-
-def _rules(d: Fields) -> tuple[Rule, ...]:
-    rules = tuple(_rule(item) for _, item in d.messages("rules", RULES_MOST))
-    ids = Counter(rule_id(index, rule) for index, rule in enumerate(rules))
-    for index, rule in enumerate(rules):
-        name = rule_id(index, rule)
-        if ids[name] > 1:
-            d.fault(f"rules[{index}].id", f"{name} is not unique")
-    return rules
-
-
-def _masquerades(d: Fields) -> tuple[Masquerade, ...]:
-    found: dict[Masquerade, int] = {}
-    for index, item in d.messages("masquerades", MASQUERADES_MOST):
-        masquerade = _masquerade(item)
-        if masquerade is None:
-            continue
-        first = found.setdefault(masquerade, index)
-        if first != index:
-            d.fault(f"masquerades[{index}]", f"is the same as masquerades[{first}]")
-    return tuple(found)
-
-
-def _forwards(d: Fields) -> tuple[Forward, ...]:
-    found: list[Forward] = []
-    seen: dict[tuple[int, Protocol, int], list[tuple[int, Forward]]] = {}
-    for index, item in d.messages("forwards", FORWARDS_MOST):
-        forward = _forward(item)
-        if forward is None:
-            continue
-        found.append(forward)
-        others = seen.setdefault(port_key(forward), [])
-        words = f"{forward.protocol.value} {forward.port}"
-        taken = next((i for i, other in others if collide(forward, other)), None)
-        if taken is not None:
-            d.fault(f"forwards[{index}].port", f"{words} is already forwarded by forwards[{taken}]")
-        if len(others) == SAME_PORT_MOST:
-            d.fault(f"forwards[{index}].port", f"{words} has over {SAME_PORT_MOST} forwards")
-        if len(others) < SAME_PORT_MOST:
-            others.append((index, forward))
-    return tuple(found)
-
-
-def _rule(d: Fields) -> Rule:
-    d.refuse_unknown(_RULE)
-    hook, action = d.needed_choice("hook", Hook), d.needed_choice("action", Action)
-    rule = Rule(
-        hook=hook or Hook.INPUT,
-        action=action or Action.DROP,
-        id=d.id("id"),
-        protocol=d.choice("protocol", Protocol),
-        sources=d.networks("sources", NETWORKS_MOST),
-        destinations=d.networks("destinations", NETWORKS_MOST),
-        destination_ports=d.port_ranges("destination_ports", PORT_RANGES_MOST),
-        in_ifname=d.ifname("in_ifname"),
-        out_ifname=d.ifname("out_ifname"),
-        comment=d.comment("comment"),
-    )
-    if rule.destination_ports and rule.protocol not in (Protocol.TCP, Protocol.UDP):
-        d.fault("destination_ports", "needs the protocol tcp or udp")
-    if rule.out_ifname and hook is Hook.INPUT:
-        d.fault("out_ifname", "has no meaning for packets to the host itself")
-    if rule.sources and rule.destinations:
-        if rule.sources[0].version != rule.destinations[0].version:
-            d.fault("destinations", "mixes IPv4 and IPv6 with sources")
-    return rule
-
-
-def _masquerade(d: Fields) -> Masquerade | None:
-    d.refuse_unknown(_MASQUERADE)
-    source, uplink = d.network("source"), d.ifname("uplink")
-    if source is None:
-        return None
-    if source.is_multicast or source.is_loopback:
-        d.fault("source", "must not be a multicast or loopback network")
-    if source.prefixlen == 0 and not uplink:
-        d.fault("uplink", f"must be given, since {source} leaves by every link")
-    return Masquerade(source, uplink)
-
-
-def _forward(d: Fields) -> Forward | None:
-    """Read a forward; None if anything is wrong with it."""
-    faults_before = d.fault_count
-    d.refuse_unknown(_FORWARD)
-    protocol = d.choice("protocol", Protocol)
-    if protocol not in (Protocol.TCP, Protocol.UDP):
-        d.fault("protocol", "must be tcp or udp")
-    port = d.number("port", 1, PORT_MAX)
-    if protocol is Protocol.TCP and HOSTLER_PORTS[0] <= port <= HOSTLER_PORTS[1]:
-        d.fault("port", f"{port} is a port of Hostler itself")
-    target = d.address("target_address")
-    addresses = d.addresses("addresses", NETWORKS_MOST)
-    sources = d.networks("sources", NETWORKS_MOST)
-    target_port = d.number("target_port", 0, PORT_MAX)
-    for index, address in enumerate(addresses):
-        if not _is_host_like(address):
-            d.fault(f"addresses[{index}]", f"{address} cannot be forwarded from")
-    if target is not None and not _is_host_like(target):
-        d.fault("target_address", f"{target} cannot be forwarded to")
-    for key, listed in (("addresses", addresses), ("sources", sources)):
-        if target is not None and listed and listed[0].version != target.version:
-            d.fault(key, "mixes IPv4 and IPv6 with target_address")
-    if target is None or protocol is None or d.fault_count > faults_before:
-        return None
-    return Forward(protocol, port, target, target_port, addresses, sources)
-
-
-def _is_host_like(address: Address) -> bool:
-    """Whether packets for it are routed to some host: no group, no loopback, no link's own."""
-    mapped = address.version == 6 and address.ipv4_mapped is not None
-    special = address.is_multicast or address.is_loopback or address.is_unspecified
-    broadcast = address.version == 4 and int(address) == 0xFFFFFFFF
-    return not (mapped or special or broadcast or address.is_link_local)
-
-
-def port_key(forward: Forward) -> tuple[int, Protocol, int]:
-    """Answer what two forwards must share to collide: family, protocol and port."""
-    return forward.target_address.version, forward.protocol, forward.port
-
-
-def collide(one: Forward, other: Forward) -> bool:
-    """Whether some packet would be both forwards' own. Both have the same `port_key`."""
-    shared = not one.addresses or not other.addresses or set(one.addresses) & set(other.addresses)
-    if not shared:
-        return False
-    if not one.sources or not other.sources:
-        return True
-    # mypy cannot know that networks of one port_key are of one family.
-    return any(a.overlaps(b) for a in one.sources for b in other.sources)

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
-from hostlerd.firewall.model.ruleset import Address, Network, PortRange
+from hostlerd.firewall.model.ruleset import (
+    POLICIES,
+    Action,
+    Address,
+    Network,
+    PortRange,
+    Rate,
+    RateUnit,
+)
 from hostlerd.runtime.errors import Violation
 
 E = TypeVar("E", bound=Enum)
+_WORD_WORDS = "must be 1 to 24 of a-z, 0-9, '-' and '_', beginning with a letter"
 
 PORT_MAX = 65535
 COMMENT_CHARACTERS = 64
+RATE_PACKETS_MOST = 1_000_000
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_WORD = re.compile(r"[a-z][a-z0-9_-]{0,23}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 # The kernel allows more (dev_valid_name), but a "*" is a wildcard to nft and a quote ends a string.
 _IFNAME = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
 # Names that rules get from us: a caller's id must not be taken for one of them.
-_RESERVED = ("forward-", "masquerade-", "isolated-")
+_RESERVED = (
+    "forward-", "masquerade-", "isolated-", "redirect-", "source-nat-", "policy-", "fragment-",
+)  # fmt: skip
 
 
 class Fields:
@@ -98,6 +111,13 @@ class Fields:
             return None
         return self.choice(key, kind)
 
+    def policy(self, key: str) -> Action | None:
+        """Answer what becomes of packets that no rule decides; None if it is absent."""
+        said = self.choice(key, Action)
+        if said is Action.COUNT:
+            self.fault(key, "must be one of " + ", ".join(p.value for p in POLICIES))
+        return said
+
     def items(self, key: str, most: int) -> list[Any]:
         """Answer a list; empty if it is absent, or too long to be looked into."""
         value = self._values.get(key, [])
@@ -138,6 +158,74 @@ class Fields:
             self.fault(key, "must be 1 to 15 of letters, digits, '_', '.', '@' and '-'")
         return value
 
+    def word(self, key: str) -> str:
+        """Answer the name of a set, a zone, a service or a flowtable; empty if none is given."""
+        value = self.text(key)
+        if value and not _WORD.fullmatch(value):
+            self.fault(key, _WORD_WORDS)
+        return value
+
+    def needed_word(self, key: str) -> str:
+        """Answer such a name that must be there."""
+        if self._values.get(key, "") == "":
+            self.fault(key, _WORD_WORDS)
+        return self.word(key)
+
+    def words(self, key: str, most: int) -> tuple[str, ...]:
+        """Answer names of that sort, each of them once."""
+        return self._each(key, most, lambda v: None if _WORD.fullmatch(v) else _WORD_WORDS)
+
+    def ifname_patterns(self, key: str, most: int) -> tuple[str, ...]:
+        """Answer names of links, or their beginnings followed by "*", each of them once."""
+
+        def judge(value: str) -> str | None:
+            name = value.removesuffix("*")
+            if _IFNAME.fullmatch(name) and name not in (".", ".."):
+                return None
+            return "must be a link's name, or the beginning of some and '*'"
+
+        return self._each(key, most, judge)
+
+    def one_of(self, key: str, most: int, known: frozenset[str], what: str) -> tuple[str, ...]:
+        """Answer words that must be among these, each of them once."""
+        return self._each(key, most, lambda v: None if v in known else f"is no {what}: {v:.40}")
+
+    def choices(self, key: str, kind: type[E], most: int) -> tuple[E, ...]:
+        """Answer members of an enumeration, each of them once."""
+        known = frozenset(str(m.value) for m in kind)
+        words = self._each(
+            key, most, lambda v: None if v in known else "must be one of " + _members(kind)
+        )
+        return tuple(kind(word) for word in words if word in known)
+
+    def message(self, key: str) -> Fields | None:
+        """Answer the message of a field; None if it is absent."""
+        value = self._values.get(key)
+        return None if value is None else Fields(value, self.path(key), self._faults)
+
+    def rate(self, key: str) -> Rate | None:
+        """Answer a rate; None if it is absent."""
+        d = self.message(key)
+        if d is None:
+            return None
+        d.refuse_unknown(frozenset({"packets", "unit", "burst_packets"}))
+        packets = d.number("packets", 1, RATE_PACKETS_MOST)
+        burst = d.number("burst_packets", 0, RATE_PACKETS_MOST) or 5
+        return Rate(packets, d.choice("unit", RateUnit) or RateUnit.SECOND, burst)
+
+    def _each(self, key: str, most: int, judge: Callable[[str], str | None]) -> tuple[str, ...]:
+        kept: dict[str, None] = {}
+        for index, value in enumerate(self.items(key, most)):
+            text = value if isinstance(value, str) else ""
+            fault = judge(text)
+            if fault is None and text in kept:
+                fault = f"{text} is listed twice"
+            if fault is None:
+                kept[text] = None
+            else:
+                self._faults.append(Violation(f"{self.path(key)}[{index}]", fault))
+        return tuple(kept)
+
     def comment(self, key: str) -> str:
         """Answer a comment that nft can hold between quotes."""
         value = self.text(key)
@@ -149,15 +237,23 @@ class Fields:
 
     def port_ranges(self, key: str, most: int) -> tuple[PortRange, ...]:
         """Answer ranges of ports; a last port of 0 means the first one alone."""
-        found = []
-        for _, item in self.messages(key, most):
-            item.refuse_unknown(frozenset({"first", "last"}))
-            first = item.number("first", 1, PORT_MAX)
-            last = item.number("last", 0, PORT_MAX) or first
-            if last < first:
-                item.fault("last", f"must not be less than first, which is {first}")
-            found.append(PortRange(first, last))
-        return tuple(found)
+        return tuple(item._port_range() for _, item in self.messages(key, most))
+
+    def port_range(self, key: str) -> PortRange | None:
+        """Answer one range; None, with a fault noted, if there is none."""
+        d = self.message(key)
+        if d is None:
+            self.fault(key, "must be given")
+            return None
+        return d._port_range()
+
+    def _port_range(self) -> PortRange:
+        self.refuse_unknown(frozenset({"first", "last"}))
+        first = self.number("first", 1, PORT_MAX)
+        last = self.number("last", 0, PORT_MAX) or first
+        if last < first:
+            self.fault("last", f"must not be less than first, which is {first}")
+        return PortRange(first, last)
 
     def network(self, key: str) -> Network | None:
         """Answer a network; None, with a fault noted, if it is not one."""

@@ -300,6 +300,11 @@ class Ruleset:
         """Where it takes effect among the others."""
         return self.priority, self.name
 
+    @property
+    def next_end(self) -> int | None:
+        """When the next of its rules ends, in seconds since 1970; None if none does."""
+        return min((rule.expire_time for rule in self.rules if rule.expire_time), default=None)
+
     def routed_families(self) -> frozenset[int]:
         """Answer the IP versions, 4 and 6, that it needs the host to forward."""
         networks = (

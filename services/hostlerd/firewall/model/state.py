@@ -13,6 +13,9 @@ IP6_FORWARDING = "net.ipv6.conf.all.forwarding"
 #: The sysctl that lets the host forward, by IP version.
 FORWARDING = {4: IP_FORWARD, 6: IP6_FORWARDING}
 
+#: The sysctls that show frames of bridges to the rules of IP.
+BRIDGE_CALLS = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
+
 EVERYWHERE: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
@@ -61,13 +64,21 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """The shadow as it was started: its table in nft's words, and when it ends by itself."""
+
+    text: str
+    expire_time: int
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The host, observed.
 
     `sysctls` are the values now of what this domain may set; `found` are those it has set, with
     the values it found. `ra_links` carry routes learned from router advertisements.
     `filtered_bridge_networks` are on bridges whose frames pass through nft. `management` are the
-    networks that Hostler's own ports stay open to.
+    networks that Hostler's own ports stay open to. `shadow` is the table that only counts.
     """
 
     rulesets: Mapping[str, Ruleset] = field(default_factory=dict)
@@ -81,6 +92,8 @@ class State:
     filtered_bridge_networks: tuple[Network, ...] = ()
     foreign: tuple[BaseChain, ...] = ()
     management: tuple[Network, ...] = EVERYWHERE
+    now_unix_s: int = 0
+    shadow: Shadow | None = None
 
 
 def accept_ra(ifname: str) -> str:

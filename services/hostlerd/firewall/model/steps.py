@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hostlerd.firewall.model.state import Shadow
 
 CHANGES_SHOWN = 50
 
@@ -126,7 +129,43 @@ class ForgetRuleset:
         return SaveRuleset(self.name, self.previous, None)
 
 
-AnyStep = SetSysctl | ReplaceTable | DeleteTable | SaveRuleset | ForgetRuleset
+@dataclass(frozen=True, slots=True)
+class StartShadow:
+    """Put the table `inet hostler_shadow` in place of the one there is."""
+
+    shadow: Shadow
+    previous: Shadow | None
+
+    def describe(self) -> str:
+        """Say until when."""
+        end = datetime.fromtimestamp(self.shadow.expire_time, UTC)
+        return f"count and log what would be dropped until {end:%Y-%m-%dT%H:%M:%SZ}"
+
+    def inverse(self) -> StartShadow | StopShadow:
+        """Put back the one that was there, if one was."""
+        if self.previous is None:
+            return StopShadow(self.shadow)
+        return StartShadow(self.previous, self.shadow)
+
+
+@dataclass(frozen=True, slots=True)
+class StopShadow:
+    """Delete the table `inet hostler_shadow`."""
+
+    previous: Shadow
+
+    def describe(self) -> str:
+        """Say what ends."""
+        return "end the shadow"
+
+    def inverse(self) -> StartShadow:
+        """Start it again."""
+        return StartShadow(self.previous, None)
+
+
+AnyStep = (
+    SetSysctl | ReplaceTable | DeleteTable | SaveRuleset | ForgetRuleset | StartShadow | StopShadow
+)
 
 
 def _until(saved: Saved) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from hostlerd.firewall.errors import RulesetNotFound, RulesetUnreadable
 from hostlerd.firewall.model.document import dump
 from hostlerd.firewall.model.ruleset import Action, Hook, Ruleset
-from hostlerd.firewall.model.state import FORWARDING, State
+from hostlerd.firewall.model.state import BRIDGE_CALLS, FORWARDING, Shadow, State
 from hostlerd.firewall.model.steps import (
     AnyStep,
     DeleteTable,
@@ -17,8 +17,12 @@ from hostlerd.firewall.model.steps import (
     ReplaceTable,
     Saved,
     SaveRuleset,
+    StartShadow,
+    StopShadow,
 )
 from hostlerd.firewall.plan import conflicts, sysctls
+from hostlerd.firewall.plan.ending import without_ended
+from hostlerd.firewall.plan.shadow import compile_shadow
 from hostlerd.firewall.plan.table import compile_table
 from hostlerd.firewall.plan.words import differences
 from hostlerd.runtime.steps import Notice, Plan
@@ -31,34 +35,100 @@ _REFRESH = "bring the table up to date with what is saved"
 def apply(want: Ruleset, state: State) -> Plan:
     """Make the host have this ruleset, new or instead of the one of that name.
 
-    Raises InvalidRequest, PortInUse, PolicyInUse, TooMany, RulesetUnreadable, FamilyUnavailable.
-    The plan's result is the ruleset.
+    Raises what `apply_all` does. The plan's result is the ruleset.
     """
-    _refuse_unreadable(state, want.name)
-    conflicts.check(want, state)
+    plan = apply_all({"ruleset": want}, (), state)
+    (want,) = plan.result
     have = state.rulesets.get(want.name)
-    saving: tuple[AnyStep, ...] = ()
-    if have != want:
-        saving = (SaveRuleset(want.name, _saved(want), _saved(have) if have else None),)
-    steps = saving + _converge({**state.rulesets, want.name: want}, state)
-    return Plan(
-        steps=steps,
-        etag=etag(have),
-        etag_after=etag(want),
-        notices=_notices(want, state),
-        result=want,
-    )
+    return replace(plan, etag=etag(have), etag_after=etag(want), result=want)
 
 
 def delete(name: str, state: State) -> Plan:
-    """Take a ruleset away; nothing to do if it is not there. Raises RulesetUnreadable."""
-    _refuse_unreadable(state, name)
+    """Take a ruleset away; nothing to do if it is not there.
+
+    Raises RulesetUnreadable, NameInUse.
+    """
     have = state.rulesets.get(name)
     if have is None and name not in state.unreadable:
+        _refuse_unreadable(state, {name})
         return Plan()
-    rest = {n: r for n, r in state.rulesets.items() if n != name}
-    forget = ForgetRuleset(name, _saved(have) if have else None)
-    return Plan(steps=(forget, *_converge(rest, state)), etag=etag(have))
+    return replace(apply_all({}, (name,), state), etag=etag(have), etag_after="", notices=())
+
+
+def apply_all(wanted: Mapping[str, Ruleset], gone: Collection[str], state: State) -> Plan:
+    """Make the host have rulesets, which have these paths in the request, and not have others.
+
+    Raises InvalidRequest, PortInUse, PolicyInUse, NameInUse, NameUnknown, TooMany,
+    RulesetUnreadable, FamilyUnavailable. The plan's result are the rulesets.
+    """
+    wanted = {path: without_ended(want, state.now_unix_s) for path, want in wanted.items()}
+    named = {want.name for want in wanted.values()}
+    _refuse_unreadable(state, {*named, *gone})
+    after = {n: r for n, r in state.rulesets.items() if n not in gone}
+    after |= {want.name: want for want in wanted.values()}
+    if wanted:
+        conflicts.check(wanted, after, state)
+    left = [r for n, r in state.rulesets.items() if n in gone]
+    if left:
+        conflicts.check_left(left, after)
+    saving = [step for want in wanted.values() for step in _save(want, state)]
+    forgetting = [step for name in sorted(gone) for step in _forget(name, state)]
+    steps = (*forgetting, *saving, *_converge(after, state))
+    return Plan(
+        steps=steps,
+        etag=etag_of_all(state.rulesets),
+        etag_after=etag_of_all(after),
+        notices=tuple(notice for want in wanted.values() for notice in _notices(want, state)),
+        result=tuple(wanted.values()),
+    )
+
+
+def expire(state: State) -> Plan:
+    """Take away the rules that have ended: from the kernel first, then from what is saved."""
+    after = {n: without_ended(r, state.now_unix_s) for n, r in state.rulesets.items()}
+    saving = [step for n, r in after.items() for step in _save(r, state)]
+    return Plan(steps=(*_converge(after, state), *saving)) if saving else Plan()
+
+
+def start_shadow(
+    wanted: Mapping[str, Ruleset], gone: Collection[str], until_unix_s: int, state: State
+) -> Plan:
+    """Try what the host would be with and without these; the result is the shadow.
+
+    Raises InvalidRequest, PortInUse, PolicyInUse, NameInUse, NameUnknown, TooMany.
+    """
+    after = {n: r for n, r in state.rulesets.items() if n not in gone}
+    after |= {want.name: want for want in wanted.values()}
+    if wanted:
+        conflicts.check(wanted, after, state)
+    text = compile_shadow(after.values(), state.management, until_unix_s)
+    shadow = Shadow(text, until_unix_s)
+    return Plan(steps=(StartShadow(shadow, state.shadow),), result=shadow)
+
+
+def stop_shadow(state: State) -> Plan:
+    """End the shadow; nothing to do if there is none."""
+    return Plan(steps=(StopShadow(state.shadow),) if state.shadow else ())
+
+
+def upkeep(state: State) -> Plan:
+    """Take away what has ended: rules, and the shadow."""
+    ended = state.shadow is not None and state.shadow.expire_time <= state.now_unix_s
+    return Plan(steps=(*expire(state).steps, *(stop_shadow(state).steps if ended else ())))
+
+
+def _save(want: Ruleset, state: State) -> tuple[AnyStep, ...]:
+    have = state.rulesets.get(want.name)
+    if have == want:
+        return ()
+    return (SaveRuleset(want.name, _saved(want), _saved(have) if have else None),)
+
+
+def _forget(name: str, state: State) -> tuple[AnyStep, ...]:
+    have = state.rulesets.get(name)
+    if have is None and name not in state.unreadable:
+        return ()
+    return (ForgetRuleset(name, _saved(have) if have else None),)
 
 
 def restore(rulesets: Mapping[str, Ruleset], state: State) -> Plan:
@@ -76,6 +146,12 @@ def get(name: str, rulesets: Mapping[str, Ruleset]) -> Ruleset:
 def etag(ruleset: Ruleset | None) -> str:
     """Answer what changes with every change of the ruleset; empty if there is none."""
     return hashlib.sha256(dump(ruleset).encode()).hexdigest() if ruleset else ""
+
+
+def etag_of_all(rulesets: Mapping[str, Ruleset]) -> str:
+    """Answer what changes with every change of any of them."""
+    each = "".join(f"{name} {etag(r)}\n" for name, r in sorted(rulesets.items()))
+    return hashlib.sha256(each.encode()).hexdigest()
 
 
 def drift(state: State) -> tuple[str, ...]:
@@ -108,7 +184,7 @@ def _table_drift(state: State) -> list[str]:
 
 def is_shown(name: str, state: State) -> bool:
     """Whether a sysctl is one that this domain sets on this host."""
-    return name in FORWARDING.values() or name in state.found
+    return name in FORWARDING.values() or name in BRIDGE_CALLS or name in state.found
 
 
 def with_notice(plan: Plan, notice: Notice) -> Plan:
@@ -152,8 +228,8 @@ def _saved(ruleset: Ruleset) -> Saved:
     return Saved(dump(ruleset), ruleset.persistent)
 
 
-def _refuse_unreadable(state: State, but: str) -> None:
-    bad = sorted(set(state.unreadable) - {but})
+def _refuse_unreadable(state: State, but: Collection[str]) -> None:
+    bad = sorted(set(state.unreadable) - set(but))
     if bad:
         raise RulesetUnreadable(
             f"ruleset {bad[0]} cannot be read: {state.unreadable[bad[0]]}; apply it anew or "

@@ -19,6 +19,15 @@ _PROTOCOLS = {
     # nft knows "icmpv6" by itself; "ipv6-icmp" only on hosts that have /etc/protocols.
     Protocol.ICMP: "meta l4proto { icmp, icmpv6 }",
 }
+# By number: nft knows some of these names only on hosts that have /etc/protocols.
+_NUMBERS = {
+    Protocol.SCTP: 132,
+    Protocol.ESP: 50,
+    Protocol.AH: 51,
+    Protocol.GRE: 47,
+    Protocol.IGMP: 2,
+    Protocol.VRRP: 112,
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,14 +79,32 @@ def addresses(field: str, listed: Sequence[Address]) -> str:
     return f"{family(listed[0].version)} {field} {one_of([str(a) for a in listed])}"
 
 
-def protocol(kind: Protocol | None, ports: Sequence[PortRange] = ()) -> str:
-    """Match a protocol and its destination ports."""
+def set_name(name: str, version: int) -> str:
+    """Answer the name in the table of that family's part of an address set."""
+    return f"{name}_{version}"
+
+
+def protocol(
+    kind: Protocol | None,
+    ports: Sequence[PortRange] = (),
+    source_ports: Sequence[PortRange] = (),
+) -> str:
+    """Match a protocol and its destination and source ports."""
     if kind is None:
         return ""
-    if not ports:
-        return _PROTOCOLS[kind]
-    merged = [f"{a}-{b}" if a != b else str(a) for a, b in _merged(ports)]
-    return f"{kind.value} dport {one_of(merged)}"
+    if not ports and not source_ports:
+        return _PROTOCOLS.get(kind) or f"meta l4proto {_NUMBERS[kind]}"
+    return words(
+        *(
+            f"{kind.value} {field} {one_of([_span(*ports) for ports in _merged(listed)])}"
+            for field, listed in (("dport", ports), ("sport", source_ports))
+            if listed
+        )
+    )
+
+
+def _span(first: int, last: int) -> str:
+    return f"{first}-{last}" if first != last else str(first)
 
 
 def one_of(elements: Sequence[str]) -> str:

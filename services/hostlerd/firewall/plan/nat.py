@@ -10,8 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hostlerd.firewall.model.ruleset import Forward, Masquerade, Ruleset
+from hostlerd.firewall.model.ruleset import (
+    ConnectionHelper,
+    Forward,
+    FragmentPlace,
+    Masquerade,
+    Redirect,
+    Ruleset,
+    SourceNat,
+)
 from hostlerd.firewall.plan import match
+from hostlerd.firewall.plan.fragment import fragment_rules
 
 # Marks the first packet of a forwarded connection between our forward chain and our postrouting
 # chain, where it is taken off again. The kernel knows only in forward whether the packet leaves by
@@ -41,6 +50,44 @@ def destination_rules(rulesets: Sequence[Ruleset]) -> list[str]:
     ]
 
 
+def prerouting_rules(rulesets: Sequence[Ruleset]) -> list[str]:
+    """Answer the rules of prerouting: fragments, forwards, redirects."""
+    redirects = [
+        match.counted(_asked_for(each), f"redirect to :{each.to_port}", f"{r.name}/{each.name}")
+        for r in rulesets
+        for each in r.redirects
+    ]
+    before = fragment_rules(rulesets, FragmentPlace.PREROUTING)
+    return [*before, *destination_rules(rulesets), *redirects]
+
+
+def redirected(rulesets: Sequence[Ruleset]) -> list[str]:
+    """Match what redirects lead to the host itself."""
+    to = sorted({(e.protocol.value, e.to_port) for r in rulesets for e in r.redirects})
+    if not to:
+        return []
+    elements = ", ".join(f"{protocol} . {port}" for protocol, port in to)
+    return [f"ct status dnat meta l4proto . th dport {{ {elements} }}"]
+
+
+def helper_name(helper: ConnectionHelper) -> str:
+    """Answer the name in the table of a helper of connection tracking."""
+    return f"{helper.helper}-{helper.protocol.value}"
+
+
+def helper_rules(rulesets: Sequence[Ruleset]) -> list[str]:
+    """Answer the rules that give connections their helpers."""
+    return [
+        match.words(
+            match.networks("saddr", each.sources),
+            f"{each.protocol.value} dport {each.port}",
+            f'ct helper set "{helper_name(each)}"',
+        )
+        for r in rulesets
+        for each in r.helpers
+    ]
+
+
 def hairpin_marks(rulesets: Sequence[Ruleset]) -> list[str]:
     """Answer the rules of forward that mark what goes back by the link it came by.
 
@@ -59,7 +106,7 @@ def source_rules(rulesets: Sequence[Ruleset]) -> list[str]:
     First those of forwards whose target would otherwise answer past this host: of clients on the
     target's own link (or the target itself), and of this host's own connections.
     """
-    rules = []
+    rules = fragment_rules(rulesets, FragmentPlace.POSTROUTING)
     for at in match.forwarded(targets(rulesets)):
         rules.append(f"{_HAIRPIN_SET} {at} {_HAIRPIN_CLEAR} masquerade")
         rules.append(f"{at} fib saddr type local masquerade")
@@ -67,6 +114,9 @@ def source_rules(rulesets: Sequence[Ruleset]) -> list[str]:
         for number, masquerade in enumerate(r.masquerades, 1):
             label = f"{r.name}/masquerade-{number}"
             rules.append(match.counted(_leaving(masquerade), "masquerade", label))
+        for number, nat in enumerate(r.source_nats, 1):
+            to = f"snat {match.family(nat.to_address.version)} to {nat.to_address}"
+            rules.append(match.counted(_leaving(nat), to, f"{r.name}/source-nat-{number}"))
     return rules
 
 
@@ -94,12 +144,22 @@ def _dnat(forward: Forward) -> str:
     return f"dnat {match.family(target.version)} to {shown}:{forward.leads_to_port}"
 
 
-def _leaving(masquerade: Masquerade) -> str:
+def _asked_for(redirect: Redirect) -> str:
+    return match.words(
+        match.links(redirect.in_ifname, ""),
+        match.networks("saddr", redirect.sources),
+        f"{redirect.protocol.value} dport {redirect.port}",
+    )
+
+
+def _leaving(nat: Masquerade | SourceNat) -> str:
     """Match what leaves the network, not what stays in it.
 
     Only the destination tells: on a host with one link, packets leave by the link they came by.
     """
-    source = masquerade.source
+    source = nat.source
     head = match.family(source.version)
     stays = f"{head} daddr != {source}" if source.prefixlen else ""
-    return match.words(match.networks("saddr", [source]), stays, match.links("", masquerade.uplink))
+    if isinstance(nat, SourceNat) and nat.destinations:
+        stays = match.networks("daddr", nat.destinations)
+    return match.words(match.networks("saddr", [source]), stays, match.links("", nat.uplink))

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hostlerd.firewall.errors import FamilyUnavailable
-from hostlerd.firewall.model.ruleset import Ruleset
-from hostlerd.firewall.model.state import FORWARDING, IP6_FORWARDING, State, accept_ra
+from hostlerd.firewall.model.ruleset import BridgeFiltering, Ruleset
+from hostlerd.firewall.model.state import (
+    BRIDGE_CALLS,
+    FORWARDING,
+    IP6_FORWARDING,
+    State,
+    accept_ra,
+)
 from hostlerd.firewall.model.steps import SetSysctl
 
 
@@ -27,6 +33,9 @@ def wanted(rulesets: Iterable[Ruleset], state: State) -> dict[str, str]:
                 values[name] = "2"
     for version in sorted(families):
         values[FORWARDING[version]] = "1"
+    filtering = next((r.bridge_filtering for r in rulesets if r.bridge_filtering), None)
+    if filtering is not None:
+        values |= dict.fromkeys(BRIDGE_CALLS, "1" if filtering is BridgeFiltering.ROUTED else "0")
     return values
 
 
@@ -38,6 +47,9 @@ def switching_on(values: dict[str, str], state: State) -> tuple[SetSysctl, ...]:
         if now is None and name in FORWARDING.values():
             version = "IPv6" if name == IP6_FORWARDING else "IPv4"
             raise FamilyUnavailable(f"the host's kernel runs without {version}", sysctl=name)
+        if now is None and name in BRIDGE_CALLS:
+            message = "the host's kernel has no br_netfilter, or it is not loaded"
+            raise FamilyUnavailable(message, sysctl=name)
         if now is not None and now != value:
             steps.append(SetSysctl(name, value, now))
     return tuple(steps)

@@ -1,85 +1,116 @@
-"""Rulesets: messages to documents and models to messages."""
+"""Rulesets: messages to documents and models to messages, field by field as the API names them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import groupby
 from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from hostler.api.firewall.v1 import ruleset_pb2 as pb
 from hostlerd.firewall.model.document import to_document
 from hostlerd.firewall.model.ruleset import Ruleset
+from hostlerd.firewall.model.state import Counter, RuleKey
 from hostlerd.firewall.plan import change
+from hostlerd.firewall.plan.lint import Finding
+
+_OUTPUT_ONLY = ("etag", "update_time")
 
 
 def from_proto(message: pb.Ruleset) -> dict[str, Any]:
     """Answer the document of a message; nothing is judged here."""
-    return {
-        "name": message.name,
-        "priority": message.priority,
-        "input_policy": _word(pb.Action, message.input_policy),
-        "forward_policy": _word(pb.Action, message.forward_policy),
-        "rules": [_rule(r) for r in message.rules],
-        "masquerades": [{"source": m.source, "uplink": m.uplink} for m in message.masquerades],
-        "forwards": [_forward(f) for f in message.forwards],
-        "isolated_networks": list(message.isolated_networks),
-        "persistent": message.persistent,
-    }
+    return {k: v for k, v in _document(message).items() if k not in _OUTPUT_ONLY}
 
 
 def to_proto(ruleset: Ruleset, update_time: datetime | None = None) -> pb.Ruleset:
     """Answer the message of a ruleset."""
-    document = to_document(ruleset)
-    for values in (document, *document.get("rules", ()), *document.get("forwards", ())):
-        for field, kind in _KINDS.items():
-            if field in values:
-                values[field] = kind.Value(f"{_PREFIXES[kind]}_{values[field].upper()}")
-    message = pb.Ruleset(**document, etag=change.etag(ruleset))
+    message = pb.Ruleset()
+    _fill(message, to_document(ruleset))
+    message.etag = change.etag(ruleset)
     if update_time is not None:
         message.update_time.FromDatetime(update_time)
     return message
 
 
-_KINDS = {
-    "input_policy": pb.Action,
-    "forward_policy": pb.Action,
-    "action": pb.Action,
-    "hook": pb.Hook,
-    "protocol": pb.Protocol,
-}
-_PREFIXES = {pb.Action: "ACTION", pb.Hook: "HOOK", pb.Protocol: "PROTOCOL"}
+def finding(found: Finding) -> pb.Finding:
+    """Answer the message of a finding."""
+    return pb.Finding(
+        code=found.code,
+        message=found.message,
+        rule=found.rule,
+        field=found.field,
+        refused=found.refused,
+    )
 
 
-def _word(kind: Any, number: int) -> str:
+def sums(counters: Mapping[RuleKey, Counter]) -> Iterable[pb.RuleCounter]:
+    """Add up what one name counted in several chains."""
+    by_label = sorted(counters.items(), key=lambda item: item[0].label)
+    for label, same in groupby(by_label, key=lambda item: item[0].label):
+        told = [counter for _, counter in same]
+        yield pb.RuleCounter(
+            rule=label, packets=sum(c.packets for c in told), bytes=sum(c.bytes for c in told)
+        )
+
+
+def _document(message: Any) -> dict[str, Any]:
+    return {f.name: _plain(f, value) for f, value in message.ListFields()}
+
+
+def _plain(field: Any, value: Any) -> Any:
+    if field.is_repeated:
+        return [_one(field, each) for each in value]
+    return _one(field, value)
+
+
+def _one(field: Any, value: Any) -> Any:
+    if field.enum_type is not None:
+        return _word(field.enum_type, value)
+    if isinstance(value, Timestamp):
+        return value.seconds
+    return value if field.message_type is None else _document(value)
+
+
+def _word(enum: Any, number: int) -> str:
     """Answer a value of an enumeration as the word of documents; empty for unspecified."""
-    if number == 0:
-        return ""
-    if number not in kind.values():
+    known = enum.values_by_number.get(number)
+    if known is None:
         return str(number)
-    name: str = kind.Name(number)
-    return name.partition("_")[2].lower()
+    word = str(known.name).removeprefix(_prefix(enum)).lower()
+    return "" if word == "unspecified" else word
 
 
-def _rule(r: pb.Rule) -> dict[str, Any]:
-    return {
-        "id": r.id,
-        "hook": _word(pb.Hook, r.hook),
-        "action": _word(pb.Action, r.action),
-        "protocol": _word(pb.Protocol, r.protocol),
-        "sources": list(r.sources),
-        "destinations": list(r.destinations),
-        "destination_ports": [{"first": p.first, "last": p.last} for p in r.destination_ports],
-        "in_ifname": r.in_ifname,
-        "out_ifname": r.out_ifname,
-        "comment": r.comment,
-    }
+def _prefix(enum: Any) -> str:
+    return str(enum.values[0].name).removesuffix("UNSPECIFIED")
 
 
-def _forward(f: pb.Forward) -> dict[str, Any]:
-    return {
-        "protocol": _word(pb.Protocol, f.protocol),
-        "port": f.port,
-        "addresses": list(f.addresses),
-        "target_address": f.target_address,
-        "target_port": f.target_port,
-        "sources": list(f.sources),
-    }
+def _fill(message: Any, document: Mapping[str, Any]) -> None:
+    fields = message.DESCRIPTOR.fields_by_name
+    for name, value in document.items():
+        field = fields[name]
+        if field.message_type is None:
+            _set(message, field, value)
+        elif field.is_repeated:
+            for each in value:
+                _fill(getattr(message, name).add(), each)
+        elif field.message_type.full_name == Timestamp.DESCRIPTOR.full_name:
+            getattr(message, name).FromSeconds(value)
+        else:
+            getattr(message, name).SetInParent()
+            _fill(getattr(message, name), value)
+
+
+def _set(message: Any, field: Any, value: Any) -> None:
+    if field.enum_type is not None:
+        names = field.enum_type.values_by_name
+        value = (
+            [names[_prefix(field.enum_type) + each.upper()].number for each in value]
+            if field.is_repeated
+            else names[_prefix(field.enum_type) + value.upper()].number
+        )
+    if field.is_repeated:
+        getattr(message, field.name).extend(value)
+    else:
+        setattr(message, field.name, value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import groupby
 from typing import Any
 
 import grpc.aio
@@ -11,14 +9,14 @@ import grpc.aio
 from hostler.api.firewall.v1 import ruleset_pb2 as pb
 from hostlerd.firewall.errors import ScratchUnavailable
 from hostlerd.firewall.kernel import Kernel
-from hostlerd.firewall.model.document import parse
+from hostlerd.firewall.model.document import parse, parse_all
 from hostlerd.firewall.model.fields import name_fault
 from hostlerd.firewall.model.ruleset import Ruleset
-from hostlerd.firewall.model.state import Counter, RuleKey
 from hostlerd.firewall.model.steps import ReplaceTable
 from hostlerd.firewall.plan import change
 from hostlerd.firewall.plan.table import in_order
-from hostlerd.firewall.service.convert import from_proto, to_proto
+from hostlerd.firewall.service.asked import Told
+from hostlerd.firewall.service.convert import finding, from_proto, sums, to_proto
 from hostlerd.runtime.changes import Changes
 from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.errors import InvalidRequest, Violation
@@ -63,16 +61,43 @@ class RulesetService:
         self, request: pb.ApplyRulesetRequest, context: Context
     ) -> pb.ApplyRulesetResponse:
         """Make the host have this ruleset."""
+        told = Told(request.force, request.change)
 
         def make_plan() -> Plan:
             want = parse(from_proto(request.ruleset))
-            return self._checked(change.apply(want, self.kernel.observe()))
+            state = self.kernel.observe()
+            (want,) = told.look({"ruleset": want}, (), state).values()
+            return self._checked(change.apply(want, state))
 
         done = await self.changes.carry_out(request.change, make_plan)
         _, times = await self.runtime.blocking(self.kernel.saved)
         want: Ruleset = done.plan.result
         return pb.ApplyRulesetResponse(
-            ruleset=to_proto(want, times.get(want.name)), change=done.change
+            ruleset=to_proto(want, times.get(want.name)),
+            change=done.change,
+            findings=[finding(f) for f in told.findings],
+            touches_caller=told.touches_caller,
+        )
+
+    async def ApplyRulesets(
+        self, request: pb.ApplyRulesetsRequest, context: Context
+    ) -> pb.ApplyRulesetsResponse:
+        """Make the host have these rulesets, and not have those to be deleted."""
+        told = Told(request.force, request.change)
+
+        def make_plan() -> Plan:
+            wanted = parse_all([from_proto(r) for r in request.rulesets], request.delete_names)
+            state = self.kernel.observe()
+            wanted = told.look(wanted, request.delete_names, state)
+            return self._checked(change.apply_all(wanted, request.delete_names, state))
+
+        done = await self.changes.carry_out(request.change, make_plan)
+        _, times = await self.runtime.blocking(self.kernel.saved)
+        return pb.ApplyRulesetsResponse(
+            rulesets=[to_proto(r, times.get(r.name)) for r in done.plan.result],
+            change=done.change,
+            findings=[finding(f) for f in told.findings],
+            touches_caller=told.touches_caller,
         )
 
     async def DeleteRuleset(
@@ -80,9 +105,12 @@ class RulesetService:
     ) -> pb.DeleteRulesetResponse:
         """Delete a ruleset."""
         _check_name(request.name)
+        told = Told(force=False, options=request.change)
 
         def make_plan() -> Plan:
-            return self._checked(change.delete(request.name, self.kernel.observe()))
+            state = self.kernel.observe()
+            told.look({}, (request.name,), state)
+            return self._checked(change.delete(request.name, state))
 
         done = await self.changes.carry_out(request.change, make_plan)
         return pb.DeleteRulesetResponse(change=done.change)
@@ -94,7 +122,7 @@ class RulesetService:
 
     def _page(self, after: tuple[int, str], most: int) -> pb.ListRulesetsResponse:
         rulesets, times = self.kernel.saved()
-        page, size = pb.ListRulesetsResponse(), 0
+        page, size = pb.ListRulesetsResponse(etag=change.etag_of_all(rulesets)), 0
         for r in in_order(rulesets.values()):
             if r.order <= after:
                 continue
@@ -111,7 +139,7 @@ class RulesetService:
         state = self.kernel.observe()
         return pb.GetTableResponse(
             nft_text=self.kernel.table_text(),
-            counters=_sums(state.table.counters if state.table else {}),
+            counters=sums(state.table.counters if state.table else {}),
             foreign_tables=self.kernel.foreign_tables(),
             sysctls={n: v for n, v in state.sysctls.items() if change.is_shown(n, state)},
             drift=change.drift(state),
@@ -128,16 +156,6 @@ class RulesetService:
             notice = Notice("SCRATCH_UNAVAILABLE", e.message, "inet hostler")
             return change.with_notice(plan, notice.with_context("nft checks it as it is applied"))
         return plan
-
-
-def _sums(counters: Mapping[RuleKey, Counter]) -> Iterable[pb.RuleCounter]:
-    """Add up what one name counted in several chains."""
-    by_label = sorted(counters.items(), key=lambda item: item[0].label)
-    for label, same in groupby(by_label, key=lambda item: item[0].label):
-        told = [counter for _, counter in same]
-        yield pb.RuleCounter(
-            rule=label, packets=sum(c.packets for c in told), bytes=sum(c.bytes for c in told)
-        )
 
 
 def _check_name(name: str) -> None:

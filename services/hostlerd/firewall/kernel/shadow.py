@@ -1,0 +1,40 @@
+"""The table `inet hostler_shadow`, and the note of what it was made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hostlerd.firewall.kernel import nft
+from hostlerd.firewall.kernel.file import remove_durably, write_durably
+from hostlerd.firewall.model.state import Shadow
+
+TABLE = "hostler_shadow"
+
+
+class Shadows:
+    """Starts and ends the shadow. The note lies where a boot loses it, as the kernel's table is."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._note = run_dir / "shadow.json"
+
+    def read(self) -> Shadow | None:
+        """Answer the shadow as it was started, None if there is none."""
+        try:
+            told = json.loads(self._note.read_text())
+            return Shadow(told["text"], told["expire_time"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def start(self, shadow: Shadow) -> None:
+        """Put it in place of the one there is. Raises NftRejected, ToolFailed, OSError."""
+        # Noted first: a table that nobody knows of would stay for good.
+        write_durably(
+            self._note, json.dumps({"text": shadow.text, "expire_time": shadow.expire_time})
+        )
+        nft.load_other(TABLE, shadow.text)
+
+    def stop(self) -> None:
+        """Delete it if it is there. Raises NftRejected, ToolFailed, OSError."""
+        nft.load_other(TABLE, "")
+        remove_durably(self._note)
