@@ -41,27 +41,116 @@ def _some(of: st.SearchStrategy[Any], most: int = 3) -> st.SearchStrategy[list[A
     return st.lists(of, max_size=most, unique_by=str)
 
 
+# What generated rulesets give names to; rules use them, and some that nobody gives.
+_SETS = st.sampled_from(["office", "block", "guests"])
+_ZONES = st.sampled_from(["lan", "wan"])
+_SERVICES = st.sampled_from(["ssh", "https", "dns", "app"])
+_STATES = st.sampled_from(["new", "established", "related", "invalid", "untracked"])
+_HOOKS = ["input", "forward", "output", "bridge_forward"]
+_RATES = st.fixed_dictionaries(
+    {
+        "packets": st.integers(1, 1000),
+        "unit": st.sampled_from(["second", "minute", "hour"]),
+        "burst_packets": st.integers(0, 50),
+    }
+)
+_PORTS = st.builds(
+    lambda a, b: {"first": min(a, b), "last": max(a, b)},
+    st.integers(1, 65535),
+    st.integers(1, 65535),
+)
+_ICMP = ["echo-request", "destination-unreachable", "redirect", "packet-too-big"]
+
+
 @st.composite
 def _rule(draw: st.DrawFn) -> dict[str, Any]:
     version = draw(st.sampled_from([4, 6]))
-    hook = draw(st.sampled_from(["input", "forward"]))
-    protocol = draw(st.sampled_from(["", "tcp", "udp", "icmp"]))
-    ports = st.builds(
-        lambda a, b: {"first": min(a, b), "last": max(a, b)},
-        st.integers(1, 65535),
-        st.integers(1, 65535),
-    )
-    return {
+    hook = draw(st.sampled_from(_HOOKS))
+    protocol = draw(st.sampled_from(["", "tcp", "udp", "icmp", "sctp", "gre"]))
+    with_ports = protocol in ("tcp", "udp", "sctp")
+    rule = {
         "hook": hook,
-        "action": draw(st.sampled_from(["accept", "drop", "reject"])),
+        "action": draw(st.sampled_from(["accept", "drop", "reject", "count"])),
         "protocol": protocol,
         "sources": draw(_some(networks(version))),
         "destinations": draw(_some(networks(version))),
-        "destination_ports": draw(_some(ports)) if protocol in ("tcp", "udp") else [],
-        "in_ifname": draw(st.sampled_from(["", "eth0", "v-web.100"])),
-        "out_ifname": draw(st.sampled_from(["", "br_0"])) if hook == "forward" else "",
+        "destination_ports": draw(_some(_PORTS)) if with_ports else [],
+        "source_ports": draw(_some(_PORTS, 1)) if with_ports else [],
+        "icmp_types": draw(_some(st.sampled_from(_ICMP))) if protocol == "icmp" else [],
+        "services": [] if protocol else draw(_some(_SERVICES, 2)),
+        "in_ifname": draw(st.sampled_from(["", "eth0", "v-web.100"])) if hook != "output" else "",
+        "out_ifname": draw(st.sampled_from(["", "br_0"])) if hook != "input" else "",
         "comment": draw(st.sampled_from(["", "größe # $x {", "counter x comment", "a" * 64])),
+        "connection_states": draw(_some(_STATES)) if hook != "bridge_forward" else [],
+        "expire_time": draw(st.sampled_from([0, 0, 4_000_000_000])),
     }
+    if draw(st.booleans()):
+        rule["source_sets"] = draw(_some(_SETS, 2))
+        rule["destination_sets"] = draw(_some(_SETS, 1))
+    if hook != "output" and not rule["in_ifname"] and draw(st.booleans()):
+        rule["in_zone"] = draw(_ZONES)
+    extra = draw(st.sampled_from(["", "limit", "log", "rated log"]))
+    if extra == "limit" and rule["action"] != "count":
+        rule["limit"] = draw(_RATES)
+    elif extra:
+        rule["log"] = {"rate": draw(_RATES)} if extra == "rated log" else {}
+    return rule
+
+
+@st.composite
+def _names(draw: st.DrawFn) -> dict[str, Any]:
+    """What gives the names their meaning: of the rulesets of a host, one alone may."""
+    mixed = _some(networks(4) | networks(6) | addresses(4), 4)
+    return {
+        "address_sets": [
+            {"name": "office", "elements": draw(mixed)},
+            {"name": "guests", "elements": draw(mixed), "comment": "x"},
+            {"name": "block", "dynamic": True},
+        ],
+        "zones": [{"name": "lan", "ifnames": ["eth*", "wg0"]}, {"name": "wan", "ifnames": ["up0"]}],
+        "services": [{"name": "app", "ports": [{"protocol": "udp", "ports": draw(_PORTS)}]}],
+    }
+
+
+#: A ruleset that gives a meaning to all names that generated rules use.
+NAMES_GIVEN = parse(
+    {
+        "name": "names",
+        "priority": 1000,
+        "address_sets": [{"name": name, "dynamic": True} for name in ("office", "block", "guests")],
+        "zones": [{"name": name, "ifnames": [f"{name}*"]} for name in ("lan", "wan")],
+        "services": [
+            {"name": "app", "ports": [{"protocol": "tcp", "ports": {"first": 9000}}]},
+        ],
+    }
+)
+
+
+@st.composite
+def _source_nat(draw: st.DrawFn) -> dict[str, Any]:
+    version = draw(st.sampled_from([4, 6]))
+    return {
+        "source": draw(networks(version)),
+        "to_address": draw(addresses(version)),
+        "destinations": draw(_some(networks(version), 1)),
+    }
+
+
+_REDIRECTS = st.fixed_dictionaries(
+    {
+        "protocol": st.sampled_from(["tcp", "udp"]),
+        "port": st.integers(30, 60),
+        "to_port": st.integers(8000, 8100),
+        "in_ifname": st.sampled_from(["", "eth0"]),
+    }
+)
+_FRAGMENTS = [
+    {
+        "id": "own",
+        "place": "input_before",
+        "nft_rules": "tcp flags syn tcp dport 9 counter drop\nmeta l4proto { 47, 50 } accept",
+    }
+]
 
 
 @st.composite
@@ -85,7 +174,16 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     masquerade = st.builds(
         lambda s, u: {"source": s, "uplink": u}, both, st.sampled_from(["", "eth0"])
     )
+    named = draw(_names()) if draw(st.booleans()) else {}
     return {
+        **named,
+        "output_policy": draw(actions),
+        "bridge_policy": draw(st.sampled_from(["", "", "accept", "drop"])),
+        "bridge_filtering": draw(st.sampled_from(["", "", "bypass", "routed"])),
+        "source_nats": draw(_some(_source_nat(), 2)),
+        "redirects": draw(_some(_REDIRECTS, 2)),
+        "helpers": draw(_some(st.just({"helper": "ftp", "protocol": "tcp", "port": 21}))),
+        "fragments": draw(st.sampled_from([[], _FRAGMENTS])),
         "name": draw(NAMES),
         "priority": draw(st.integers(0, 3)),
         "input_policy": draw(actions),

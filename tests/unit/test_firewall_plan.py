@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from firewall_generated import patient, rulesets
+from firewall_generated import NAMES_GIVEN, patient, rulesets
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlerd.firewall.errors import (
     FamilyUnavailable,
+    NameInUse,
+    NameUnknown,
     PolicyInUse,
     PortInUse,
     RulesetNotFound,
@@ -24,6 +26,7 @@ from hostlerd.firewall.errors import (
 from hostlerd.firewall.model.document import parse
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import (
+    BRIDGE_CALLS,
     EVERYWHERE,
     IP6_FORWARDING,
     IP_FORWARD,
@@ -45,7 +48,14 @@ from hostlerd.firewall.plan.table import compile_table
 from hostlerd.runtime.errors import DomainError, InvalidRequest
 from hostlerd.runtime.steps import Step
 
-OFF = {IP_FORWARD: "0", IP6_FORWARDING: "0", accept_ra("eth0"): "1", accept_ra("eth1.5"): "1"}
+BRIDGED = dict.fromkeys(BRIDGE_CALLS, "1")
+OFF = {
+    **BRIDGED,
+    IP_FORWARD: "0",
+    IP6_FORWARDING: "0",
+    accept_ra("eth0"): "1",
+    accept_ra("eth1.5"): "1",
+}
 HOST = State(sysctls=OFF, links=frozenset({"lo", "eth0", "eth1.5"}), ra_links=frozenset({"eth1.5"}))
 
 
@@ -105,7 +115,7 @@ def test_changes_lead_there_and_back(wanted: list[tuple[Ruleset, bool]]) -> None
         try:
             plan = change.delete(want.name, state) if deleting else change.apply(want, state)
         except DomainError as e:
-            assert isinstance(e, (PortInUse, PolicyInUse)), e
+            assert isinstance(e, (PortInUse, PolicyInUse, NameInUse, NameUnknown)), e
             continue
         state = after(state, plan.steps)
         text = compile_table(state.rulesets.values(), EVERYWHERE)
@@ -135,9 +145,8 @@ def test_changes_lead_there_and_back(wanted: list[tuple[Ruleset, bool]]) -> None
 @patient
 @given(rulesets(), rulesets())
 def test_the_order_of_saving_does_not_show(one: Ruleset, other: Ruleset) -> None:
-    assert compile_table([one, other], EVERYWHERE) == compile_table([other, one], EVERYWHERE) or (
-        one.order == other.order
-    )
+    text = compile_table([one, other, NAMES_GIVEN], EVERYWHERE)
+    assert text == compile_table([NAMES_GIVEN, other, one], EVERYWHERE) or one.order == other.order
 
 
 def test_words_of_a_plan() -> None:
