@@ -66,6 +66,7 @@ hostler.api.netns.v1.CounterService/WatchCounters             TTTU DD +++ T++
 hostler.api.firewall.v1.RulesetService/GetRuleset             TTTU DD +++ T++
 hostler.api.firewall.v1.RulesetService/ListRulesets           TTTU DD +++ T++
 hostler.api.firewall.v1.RulesetService/ApplyRuleset           TTTU DD D++ TD+
+hostler.api.firewall.v1.RulesetService/ApplyRulesets          TTTU DD D++ TD+
 hostler.api.firewall.v1.RulesetService/DeleteRuleset          TTTU DD D++ TD+
 hostler.api.firewall.v1.RulesetService/GetTable               TTTU DD +++ T++
 grpc.health.v1.Health/Check                                   TTTU DD +++ T++

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from firewall_in_place import InPlace
 from firewall_topology import Router, hosts
 from journal_backing import backed
 
@@ -54,13 +55,6 @@ FULL = pb.Ruleset(
     isolated_networks=["10.213.0.0/24", "fd13::/64"],
     persistent=True,
 )
-
-
-class InPlace:
-    """A runtime that blocks: work has to stay in the thread that is in the namespace."""
-
-    async def blocking(self, work: Callable[..., Any], /, *args: Any) -> Any:
-        return work(*args)
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def _network(place: Place) -> Any:
     return place.stage.network(), place.stage.files(f"{place.folder}/state", place.run)
 
 
-def rules(port: int, *, persistent: bool = False) -> Any:
+def rules(port: int, *, persistent: bool = False, name: str = "web") -> Any:
     """A ruleset that accepts a port, and for port 80 needs forwarding."""
     rule = ruleset_pb2.Rule(
         hook=ruleset_pb2.HOOK_INPUT,
@@ -173,7 +173,7 @@ def rules(port: int, *, persistent: bool = False) -> Any:
     )
     masquerade = ruleset_pb2.Masquerade(source="10.96.0.0/24", uplink="lo")
     return ruleset_pb2.Ruleset(
-        name="web",
+        name=name,
         rules=[rule],
         persistent=persistent,
         masquerades=[masquerade] if port == 80 else [],
@@ -279,6 +279,18 @@ ROWS = (
         lambda _: ruleset_pb2.ApplyRulesetRequest(ruleset=rules(81)),
         lambda place: _apply_rules(place, rules(80)),
         _firewall,
+    ),
+    Row(
+        "several-rules",
+        "firewall",
+        f"{FIREWALL}.RulesetService/ApplyRulesets",
+        lambda _: ruleset_pb2.ApplyRulesetsRequest(
+            rulesets=[rules(81, name="new", persistent=True), rules(82, name="more")],
+            delete_names=["web"],
+        ),
+        lambda place: _apply_rules(place, rules(80)),
+        _firewall,
+        lasts=True,
     ),
     Row(
         "no-rules",
