@@ -65,6 +65,12 @@ class NftRejected(DomainError):
     code, reason = Code.FAILED_PRECONDITION, "NFT_REJECTED"
 
 
+class TableForeign(DomainError):
+    """What was to be applied would make, or change, a table that is not ours."""
+
+    code, reason = Code.FAILED_PRECONDITION, "TABLE_FOREIGN"
+
+
 class ToolFailed(DomainError):
     """A tool did not run to its end: missing, too slow, or it said too much."""
 

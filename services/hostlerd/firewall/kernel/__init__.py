@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from hostlerd.firewall.errors import ScratchUnavailable, ToolFailed
-from hostlerd.firewall.kernel import link, nft
+from hostlerd.firewall.kernel import link, nft, pieces
+from hostlerd.firewall.kernel.generation import generation
 from hostlerd.firewall.kernel.shadow import TABLE as SHADOW_TABLE
 from hostlerd.firewall.kernel.shadow import Shadows
 from hostlerd.firewall.kernel.store import Store
 from hostlerd.firewall.kernel.sysctl import Sysctls
+from hostlerd.firewall.kernel.text import read
 from hostlerd.firewall.model.ruleset import Ruleset
-from hostlerd.firewall.model.state import EVERYWHERE, Applied, Counter, RuleKey, State
+from hostlerd.firewall.model.state import EVERYWHERE, Applied, Counter, RuleKey, State, Table
 from hostlerd.firewall.model.steps import (
     DeleteTable,
     ForgetRuleset,
@@ -54,11 +57,12 @@ class Kernel(Recoverable):
         """Read all that a plan depends on. Raises ToolFailed, OSError."""
         stored = self._store.load()
         links = link.names()
+        applied = self._store.applied()
         return State(
             rulesets=stored.rulesets,
             unreadable=stored.unreadable,
-            table=nft.read_table(),
-            applied=self._store.applied(),
+            table=self._read_table(applied),
+            applied=applied,
             sysctls=self._sysctls.read(links),
             found=self._sysctls.found(),
             links=links,
@@ -94,16 +98,23 @@ class Kernel(Recoverable):
         """Answer the names of the tables of others. Raises ToolFailed."""
         return nft.foreign_tables()
 
+    def counters(self) -> dict[RuleKey, Counter]:
+        """Answer what rules have counted, in their order. Raises ToolFailed."""
+        return nft.read_counters()
+
     def shadow_counters(self) -> dict[RuleKey, Counter]:
         """Answer what the shadow has counted. Raises ToolFailed."""
         return nft.read_counters(SHADOW_TABLE)
 
     def check(self, text: str) -> None:
-        """Try a table where it harms nobody.
+        """Try tables where they harm nobody: what of them is not in force already.
 
-        Raises NftRejected, naming the rule; ScratchUnavailable if there is no such place, after
-        nft itself found nothing wrong; ToolFailed.
+        Raises NftRejected, naming the rule; TableForeign; ScratchUnavailable if there is no such
+        place, after nft itself found nothing wrong; ToolFailed.
         """
+        applied = self._store.applied()
+        if applied is not None and applied.generation and applied.generation == generation():
+            text = pieces.without(text, self._store.applied_text(applied) or "")
         try:
             nft.check(text)
         except ScratchUnavailable:
@@ -161,13 +172,41 @@ class Kernel(Recoverable):
             case StopShadow():
                 self._shadows.stop()
 
+    def _read_table(self, applied: Applied | None) -> Table | None:
+        """Answer the tables; without reading them if nobody has changed anything since."""
+        if applied is not None and applied.generation and applied.generation == generation():
+            return Table(applied.fingerprint)
+        return nft.read_table()
+
     def _replace(self, text: str) -> None:
-        nft.replace(text)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        before = self._store.applied()
+        stands = before is not None and self._read_table(before) == Table(before.fingerprint)
+        applied = self._store.applied_text(before) if before is not None and stands else None
+        start = generation()
+        nft.replace(text, applied)
+        after = generation()
+        known = _untouched(before.fingerprint, applied, text) if before and applied else {}
         try:
-            table = nft.read_table()
+            table = nft.read_table(known)
         except ToolFailed as e:
             # The table stands; not knowing its fingerprint, the next change takes it for drift.
             log.warning("the table cannot be read back", error=e.message)
             table = None
-        self._store.note_applied(Applied(table.fingerprint, digest) if table else None)
+        # Of somebody else's transaction meanwhile nobody can say whether it was before the reading.
+        alone = after in (start, start + 1) and after == generation()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        noted = Applied(table.fingerprint, digest, after if alone else 0) if table else None
+        self._store.note_applied(noted, text)
+
+
+def _untouched(fingerprint: str, applied: str, text: str) -> dict[str, str]:
+    """Answer the parts of a fingerprint that are about sets that stand in both texts alike."""
+    parts: dict[str, str] = json.loads(fingerprint)
+    before, after = read(applied), read(text)
+    return {
+        key: value
+        for key, value in parts.items()
+        for family, _, name in [key.partition(" ")]
+        if name
+        and before.get(family, {}).get(("set", name)) == after.get(family, {}).get(("set", name))
+    }

@@ -6,59 +6,73 @@ import hashlib
 import json
 import re
 from collections import Counter as Tally
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hostlerd.firewall.errors import NftRejected, ScratchUnavailable, ToolFailed
-from hostlerd.firewall.kernel import pieces
+from hostlerd.firewall.errors import NftRejected, ScratchUnavailable, TableForeign, ToolFailed
+from hostlerd.firewall.kernel import pieces, transaction
+from hostlerd.firewall.kernel.text import FAMILIES, label_of
 from hostlerd.firewall.kernel.tool import run
+from hostlerd.firewall.kernel.transaction import Chain, Listed
 from hostlerd.firewall.model.state import BaseChain, Counter, RuleKey, Table
 
 _NFT = "/usr/sbin/nft"
 _SCRATCH = ("/usr/bin/unshare", "-Urn", "/usr/bin/python3", "-I", "-S")
 _CHILD = str(Path(__file__).with_name("scratch.py"))
+OURS = ("inet hostler", "bridge hostler", "inet hostler_shadow")
 
 # Inside a user namespace nft cannot force a larger socket buffer: about 30 kB of our text fit into
 # one transaction there, with sets less. What does not fit is tried in halves.
 _PIECE_BYTES = 20_000
 _TOO_LONG = "Message too long"
 
-_HANDLE = re.compile(rb'"handle": \d+(, )?')
-_COUNTS = re.compile(rb'"counter": \{"packets": \d+, "bytes": \d+\}')
+_CHAIN = re.compile(r"\tchain (\S+) \{")
+_SET = re.compile(r"\tset (\S+) \{")
+_RULE = re.compile(r"\t\t(.*) # handle (\d+)$")
+_COUNTER = re.compile(r"\bcounter packets (\d+) bytes (\d+)")
+_STATIC = 'comment "static"'
 
 
-def read_counters(table: str) -> dict[RuleKey, Counter]:
-    """Answer the counters of a table of ours, of family inet. Raises ToolFailed."""
-    answer = run([_NFT, "-j", "list", "table", "inet", table])
-    if answer.status != 0:
-        _refuse_all_but_absent(answer.errors)
-        return {}
-    return _counters(answer.output)
+def read_table(known: Mapping[str, str] | None = None) -> Table | None:
+    """Answer the tables as the kernel has them, None if it has none. Raises ToolFailed.
 
-
-def read_table() -> Table | None:
-    """Answer the table as the kernel has it, None if it has none. Raises ToolFailed."""
-    answer = run([_NFT, "-j", "list", "table", "inet", "hostler"])
-    if answer.status != 0:
-        _refuse_all_but_absent(answer.errors)
-        return None
-    plain = _COUNTS.sub(b'"counter": {}', _HANDLE.sub(b"", answer.output))
-    return Table(hashlib.sha256(plain).hexdigest(), _counters(answer.output))
+    Counters, handles and elements of dynamic sets are no part of the fingerprint. `known` are the
+    parts of it that need no reading: of sets that nobody can have changed.
+    """
+    parts: dict[str, str] = {}
+    for family in FAMILIES:
+        text = _list("-s", "-t", "list", "table", family, "hostler")
+        if not text:
+            continue
+        parts[family] = _sha256(text)
+        for name in _static_sets(text):
+            key = f"{family} {name}"
+            parts[key] = (known or {}).get(key) or _sha256(
+                _list("list", "set", family, "hostler", name)
+            )
+    return Table(json.dumps(parts, sort_keys=True)) if parts else None
 
 
 def read_text() -> str:
-    """Answer the table in nft's words, empty if there is none. Raises ToolFailed."""
-    answer = run([_NFT, "list", "table", "inet", "hostler"])
-    if answer.status != 0:
-        _refuse_all_but_absent(answer.errors)
-    return answer.output.decode(errors="replace") if answer.status == 0 else ""
+    """Answer the tables in nft's words, empty if there is none. Raises ToolFailed."""
+    return "".join(_list("list", "table", family, "hostler") for family in FAMILIES)
+
+
+def read_counters(table: str = "hostler") -> dict[RuleKey, Counter]:
+    """Answer the counters of a table of ours, in the order of rules. Raises ToolFailed."""
+    families = FAMILIES if table == "hostler" else ("inet",)
+    found: dict[RuleKey, Counter] = {}
+    for family in families:
+        found |= _read_rules(family, _list("-a", "-t", "list", "table", family, table)).counters
+    return found
 
 
 def foreign_tables() -> tuple[str, ...]:
     """Answer the names of all other tables, such as "ip nat"."""
     tables = (entry["table"] for entry in _listed("tables") if "table" in entry)
     names = [f"{t['family']} {t['name']}" for t in tables]
-    return tuple(sorted(n for n in names if n != "inet hostler"))
+    return tuple(sorted(n for n in names if n not in OURS))
 
 
 def foreign_chains() -> tuple[BaseChain, ...]:
@@ -67,19 +81,28 @@ def foreign_chains() -> tuple[BaseChain, ...]:
     return tuple(
         BaseChain(c["family"], c["table"], c["name"], c["hook"], c.get("policy", ""))
         for c in chains
-        if "hook" in c and (c["family"], c["table"]) != ("inet", "hostler")
+        if "hook" in c and f"{c['family']} {c['table']}" not in OURS
     )
 
 
-def replace(text: str) -> None:
-    """Put the table in place of the one there is, in one transaction, counters carried over.
+def replace(text: str, applied: str | None) -> None:
+    """Put the tables in place of those there are, in one transaction.
 
-    Raises NftRejected, with nothing changed; ToolFailed.
+    `applied` is the text they were made of, if they are still as that says; then what stays is not
+    touched. Else they are made anew, with the counters and the elements of dynamic sets that there
+    are. Raises NftRejected, with nothing changed; ToolFailed.
     """
-    have = read_table()
-    counted = pieces.with_counters(text, have.counters if have else {})
-    # Declaring it first lets the deletion pass where there was none.
-    _load("table inet hostler\ndelete table inet hostler\n" + counted, ("", "", *_lines(counted)))
+    commands = None
+    if applied is not None:
+        try:
+            listed = _listed_chains(transaction.chains_to_list(applied, text))
+            commands = transaction.step(applied, text, listed)
+        except transaction.CannotStep:
+            commands = None
+    if commands is None:
+        commands = transaction.whole(text, _listed_whole())
+    if commands:
+        _load(commands, _lines(commands))
 
 
 def load_other(table: str, text: str) -> None:
@@ -91,8 +114,8 @@ def load_other(table: str, text: str) -> None:
 
 
 def delete() -> None:
-    """Delete the table if it is there. Raises NftRejected, ToolFailed."""
-    _load("table inet hostler\ndelete table inet hostler\n", ())
+    """Delete the tables if they are there. Raises NftRejected, ToolFailed."""
+    _load("".join(f"table {f} hostler\ndelete table {f} hostler\n" for f in FAMILIES), ())
 
 
 def check(text: str) -> None:
@@ -103,10 +126,11 @@ def check(text: str) -> None:
     size = _PIECE_BYTES
     while True:
         parts = list(pieces.cut(text, size))
-        refused = _try_in_scratch([p.text for p in parts])
-        if refused is None:
+        result = _try_in_scratch([p.text for p in parts])
+        if "piece" not in result:
+            _refuse_foreign(result["tables"])
             return
-        number, errors = refused
+        number, errors = result["piece"], result["errors"]
         if _TOO_LONG not in errors or size == 0:
             raise _rejected(errors, parts[number].lines)
         size = size // 4 if size > 1000 else 0
@@ -128,13 +152,21 @@ def _load(text: str, lines: tuple[str, ...]) -> None:
         raise _rejected(answer.errors, lines)
 
 
-def _try_in_scratch(texts: list[str]) -> tuple[int, str] | None:
+def _try_in_scratch(texts: list[str]) -> dict[str, Any]:
     answer = run([*_SCRATCH, _CHILD], json.dumps(texts).encode())
     if answer.status != 0:
         last = answer.errors.strip().splitlines()[-1:] or [f"exit status {answer.status}"]
         raise ScratchUnavailable(f"no scratch namespace: {last[0]}", stderr=answer.errors[:2000])
-    result = json.loads(answer.output)
-    return (result["piece"], result["errors"]) if result else None
+    result: dict[str, Any] = json.loads(answer.output)
+    return result
+
+
+def _refuse_foreign(tables: str) -> None:
+    """Refuse a text that has made more than our tables, as a fragment must not."""
+    found = {line.removeprefix("table ").strip() for line in tables.splitlines() if line}
+    foreign = sorted(found - {*OURS})
+    if foreign:
+        raise TableForeign(f"this would make the table {foreign[0]}", table=foreign[0])
 
 
 def _rejected(errors: str, lines: tuple[str, ...]) -> NftRejected:
@@ -149,11 +181,15 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def _refuse_all_but_absent(errors: str) -> None:
-    """Raise ToolFailed unless the error means that there is no table."""
-    if "No such file or directory" not in errors:
-        first = errors.strip().splitlines()[:1] or ["nft gave no reason"]
-        raise ToolFailed(f"nft cannot list: {first[0]}", tool=_NFT, stderr=errors[:2000])
+def _list(*words: str) -> str:
+    """Answer what nft lists; empty if it is not there. Raises ToolFailed."""
+    answer = run([_NFT, *words])
+    if answer.status == 0:
+        return answer.output.decode(errors="replace")
+    if "No such file or directory" not in answer.errors:
+        first = answer.errors.strip().splitlines()[:1] or ["nft gave no reason"]
+        raise ToolFailed(f"nft cannot list: {first[0]}", tool=_NFT, stderr=answer.errors[:2000])
+    return ""
 
 
 def _listed(what: str) -> list[dict[str, Any]]:
@@ -164,19 +200,68 @@ def _listed(what: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _counters(listing: bytes) -> dict[RuleKey, Counter]:
+def _listed_chains(chains: Sequence[Chain]) -> Listed:
+    handles: dict[Chain, Sequence[int]] = {}
+    counters: dict[RuleKey, Counter] = {}
+    for family, name in chains:
+        rules = _read_rules(family, _list("-a", "-t", "list", "chain", family, "hostler", name))
+        handles |= rules.handles
+        counters |= rules.counters
+    return Listed(handles, counters)
+
+
+def _listed_whole() -> Listed:
+    elements: dict[Chain, str] = {}
+    for family in FAMILIES:
+        text = _list("-s", "-t", "list", "table", family, "hostler")
+        for name in _sets(text):
+            if name not in _static_sets(text):
+                elements[family, name] = elements_text(name, family)
+    return Listed({}, read_counters(), elements)
+
+
+def elements_text(name: str, family: str = "inet") -> str:
+    """Answer what a set of ours holds, with timeouts and what is left of them, in nft's words."""
+    text = _list("list", "set", family, "hostler", name)
+    _, _, rest = text.partition("elements = {")
+    return " ".join(rest.partition("}")[0].split())
+
+
+def _read_rules(family: str, text: str) -> Listed:
+    handles: dict[Chain, list[int]] = {}
+    counters: dict[RuleKey, Counter] = {}
     seen: Tally[tuple[str, str]] = Tally()
-    found: dict[RuleKey, Counter] = {}
-    for entry in json.loads(listing)["nftables"]:
-        rule = entry.get("rule")
-        if rule is None or "comment" not in rule:
-            continue
-        chain, label = rule["chain"], rule["comment"].partition(" ")[0]
-        told = next((e["counter"] for e in rule["expr"] if "counter" in e), None)
-        # A named counter is told by its name: not one of ours.
-        if not isinstance(told, dict):
-            continue
-        key = RuleKey(chain, label, seen[chain, label])
-        seen[chain, label] += 1
-        found[key] = Counter(told["packets"], told["bytes"])
-    return found
+    chain = ""
+    for line in text.splitlines():
+        if head := _CHAIN.match(line):
+            chain = head[1]
+            handles[family, chain] = []
+        elif (rule := _RULE.match(line)) and chain:
+            handles[family, chain].append(int(rule[2]))
+            label = label_of(rule[1])
+            counted = _COUNTER.search(rule[1])
+            if label and counted:
+                key = RuleKey(chain, label, seen[chain, label])
+                seen[chain, label] += 1
+                counters[key] = Counter(int(counted[1]), int(counted[2]))
+        elif line == "\t}":
+            chain = ""
+    return Listed(handles, counters)
+
+
+def _sets(text: str) -> list[str]:
+    return [head[1] for line in text.splitlines() if (head := _SET.match(line))]
+
+
+def _static_sets(text: str) -> list[str]:
+    lines = text.splitlines()
+    return [
+        head[1]
+        for number, line in enumerate(lines)
+        if (head := _SET.match(line))
+        and any(_STATIC in each for each in lines[number + 1 : number + 5])
+    ]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,83 +1,95 @@
-"""Our own nft text, line by line: cut into pieces, found back from errors, given counters."""
+"""Our own nft text for a trial: cut into pieces, and found back from errors."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter as Tally
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from hostlerd.firewall.model.state import Counter, RuleKey
+from hostlerd.firewall.kernel.text import Block, label_of, read, render
 
-_CHAIN = re.compile(r"\tchain (\w+) \{")
-_COUNTED = re.compile(r'\bcounter (?=[^"]+ comment "([^" ]+)[^"]*"$)')
-_HOOK = "\t\ttype "
-_LABEL = re.compile(r' comment "([^" ]+)[^"]*"$')
 _PLACE = re.compile(r"^/dev/stdin:(\d+):", re.MULTILINE)
+_FLOW = "flow add @"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a table that nft can load by itself; line N of it is `lines[N-1]` of the table."""
+    """A piece of the tables that nft can load by itself."""
 
     text: str
-    lines: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Its lines, by which an error names its place."""
+        return tuple(self.text.splitlines())
 
 
 def cut(text: str, most_bytes: int) -> Iterator[Piece]:
-    """Cut a table into pieces of about so many bytes, to be loaded one after the other.
+    """Cut tables into pieces of about so many bytes, to be loaded one after the other.
 
-    The table must not be there before the first. A rule is never cut.
+    The tables must not be there before the first. A rule is never cut. Elements of sets are left
+    out: they are numbers of ours, and need no trial. So are flowtables, whose links are not there.
     """
-    piece = ["table inet hostler {"]
-    size, chain, head = 0, "", ""
-    for line in text.splitlines()[1:-1]:
-        named = _CHAIN.match(line)
-        if named:
-            chain = head = line
-        # A base chain must be declared with its hook at once.
-        if size > most_bytes and chain and line.startswith("\t\t") and not line.startswith(_HOOK):
-            yield _piece([*piece, "\t}", "}"])
-            piece, size = ["table inet hostler {", head], 0
-        piece.append(line)
-        size += len(line.encode())
-        if line == "\t}":
-            chain = ""
-    yield _piece([*piece, "}"])
+    for family, blocks in read(text).items():
+        declared = [b for b in blocks.values() if b.kind in ("set", "ct helper")]
+        chains = [b for b in blocks.values() if b.kind == "chain"]
+        # All chains are there before a rule jumps to one.
+        bare = [replace(b, lines=b.declared) for b in (*declared, *chains)]
+        yield from (Piece(render(family, part)) for part in _parts(bare, most_bytes))
+        for chain in chains:
+            yield from (Piece(render(family, [part])) for part in _rules(chain, most_bytes))
 
 
-def culprit(errors: str, lines: tuple[str, ...]) -> tuple[str, str]:
+def without(text: str, applied: str) -> str:
+    """Answer the tables without the rules that stand in these, applied and so found to be good."""
+    before = read(applied)
+    kept = []
+    for family, blocks in read(text).items():
+        had = before.get(family, {})
+        kept.append(render(family, [_news(b, had.get((b.kind, b.name))) for b in blocks.values()]))
+    return "".join(kept)
+
+
+def _news(block: Block, before: Block | None) -> Block:
+    if block.kind != "chain" or before is None:
+        return block
+    old = frozenset(before.rules)
+    return replace(block, lines=(*block.declared, *(r for r in block.rules if r not in old)))
+
+
+def culprit(errors: str, lines: Sequence[str]) -> tuple[str, str]:
     """Answer the label and the text of the rule that an error of nft is about; empty if none is."""
     place = _PLACE.search(errors)
     number = int(place.group(1)) if place else 0
     if not 0 < number <= len(lines):
         return "", ""
     line = lines[number - 1]
-    label = _LABEL.search(line)
-    return (label.group(1) if label else ""), line.strip()
+    return label_of(line), line.strip()
 
 
-def with_counters(text: str, counters: Mapping[RuleKey, Counter]) -> str:
-    """Answer the table with the counters of the rules that it has by the same keys."""
-    if not counters:
-        return text
-    seen: Tally[tuple[str, str]] = Tally()
-    chain, lines = "", []
-    for line in text.splitlines():
-        named = _CHAIN.match(line)
-        counted = None if named else _COUNTED.search(line)
-        if named:
-            chain = named.group(1)
-        elif counted:
-            label = counted.group(1)
-            had = counters.get(RuleKey(chain, label, seen[chain, label]))
-            seen[chain, label] += 1
-            if had:
-                told = f"counter packets {had.packets} bytes {had.bytes} "
-                line = line[: counted.start()] + told + line[counted.end() :]
-        lines.append(line)
-    return "\n".join([*lines, ""])
+def _parts(blocks: Sequence[Block], most_bytes: int) -> Iterator[list[Block]]:
+    part: list[Block] = []
+    size = 0
+    for block in blocks:
+        if part and size > most_bytes:
+            yield part
+            part, size = [], 0
+        part.append(block)
+        size += sum(len(line) for line in block.lines)
+    if part:
+        yield part
 
 
-def _piece(lines: list[str]) -> Piece:
-    return Piece("\n".join([*lines, ""]), tuple(lines))
+def _rules(chain: Block, most_bytes: int) -> Iterator[Block]:
+    part: list[str] = []
+    size = 0
+    for line in chain.rules:
+        if _FLOW in line:
+            continue
+        if part and size > most_bytes:
+            yield replace(chain, lines=tuple(part))
+            part, size = [], 0
+        part.append(line)
+        size += len(line.encode())
+    if part:
+        yield replace(chain, lines=tuple(part))

@@ -2,7 +2,7 @@
 
 Runs as a script of its own inside fresh user and network namespaces, with the standard library
 alone. Reads a JSON list of texts; writes `{"piece": N, "errors": "..."}` for the first that nft
-refused, or `{}`.
+refused, or `{"tables": "..."}` with what nft lists of the tables that are there then.
 """
 
 import json
@@ -10,13 +10,14 @@ import subprocess
 import sys
 
 _NFT = ("/usr/sbin/nft", "-f", "-")
+_LIST = ("/usr/sbin/nft", "list", "tables")
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _PIECE_TIMEOUT_S = 30
 
 
 def main() -> None:
     """Load the pieces until one is refused."""
-    result: dict[str, object] = {}
+    result: dict[str, object] = {"tables": ""}
     for number, text in enumerate(json.load(sys.stdin)):
         done = subprocess.run(
             _NFT,
@@ -30,6 +31,11 @@ def main() -> None:
             errors = done.stderr.decode(errors="replace")[:65536]
             result = {"piece": number, "errors": errors}
             break
+    else:
+        listed = subprocess.run(
+            _LIST, capture_output=True, env=_ENVIRONMENT, timeout=_PIECE_TIMEOUT_S, check=True
+        )
+        result["tables"] = listed.stdout.decode(errors="replace")[:65536]
     json.dump(result, sys.stdout)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Store:
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
         self._folders = {True: state_dir / "rulesets", False: run_dir / "rulesets"}
         self._applied = run_dir / "applied.json"
+        self._text = run_dir / "applied.nft"
         self._end: tuple[tuple[int, ...], int | None] | None = None
 
     def load(self) -> Stored:
@@ -81,18 +83,26 @@ class Store:
         """Answer what was applied last; None if that is not known."""
         try:
             told = json.loads(self._applied.read_text())
-            return Applied(told["fingerprint"], told["text_sha256"])
+            return Applied(told["fingerprint"], told["text_sha256"], told["generation"])
         except (OSError, ValueError, KeyError):
             return None
 
-    def note_applied(self, applied: Applied | None) -> None:
+    def applied_text(self, applied: Applied) -> str | None:
+        """Answer the text that was applied last; None if it is not there."""
+        try:
+            text = self._text.read_text()
+        except OSError:
+            return None
+        return text if hashlib.sha256(text.encode()).hexdigest() == applied.text_sha256 else None
+
+    def note_applied(self, applied: Applied | None, text: str = "") -> None:
         """Note what was applied. If it cannot be noted, the next change takes it for drift."""
         try:
             if applied is None:
                 remove_durably(self._applied)
             else:
-                told = {"fingerprint": applied.fingerprint, "text_sha256": applied.text_sha256}
-                write_durably(self._applied, json.dumps(told))
+                write_durably(self._text, text)
+                write_durably(self._applied, json.dumps(asdict(applied)))
         except OSError as e:
             log.warning("what was applied cannot be noted", error=e)
 

@@ -11,7 +11,8 @@ from threading import Timer
 
 from hostlerd.firewall.errors import ToolFailed
 
-_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+# Times in what nft lists must not change with the seasons.
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _OUTPUT_MOST = 256 << 20
 _ERRORS_MOST = 64 << 10
 

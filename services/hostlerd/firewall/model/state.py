@@ -49,18 +49,21 @@ class RuleKey:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The table as the kernel has it. `fingerprint` leaves out handles and counters."""
+    """The tables as the kernel has them: without handles, counters, elements of dynamic sets."""
 
     fingerprint: str
-    counters: Mapping[RuleKey, Counter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was applied last: the table's fingerprint then, and the hash of its text."""
+    """What was applied last: the fingerprint then, the hash of its text, the kernel's generation.
+
+    A generation of 0 is not known.
+    """
 
     fingerprint: str
     text_sha256: str
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import collapse_addresses
@@ -58,6 +59,11 @@ def family(version: int) -> str:
 def nfproto(version: int) -> str:
     """Match all packets of an IP version."""
     return f"meta nfproto ipv{version}"
+
+
+def bridged(match: str) -> str:
+    """Answer the same match for the bridge family, which has another word for the IP version."""
+    return re.sub(r"meta nfproto ipv(4|6)", lambda f: f"meta protocol {family(int(f[1]))}", match)
 
 
 def networks(field: str, listed: Sequence[Network]) -> str:

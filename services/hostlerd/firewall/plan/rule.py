@@ -9,7 +9,7 @@ from itertools import product
 from hostlerd.firewall.errors import NameUnknown
 from hostlerd.firewall.model import packet_log
 from hostlerd.firewall.model.known import ICMP_TYPES, ICMPV6_TYPES
-from hostlerd.firewall.model.ruleset import Action, Network, PortRange, Protocol, Rule
+from hostlerd.firewall.model.ruleset import Action, Hook, Network, PortRange, Protocol, Rule
 from hostlerd.firewall.plan import match
 from hostlerd.firewall.plan.names import Names
 
@@ -78,7 +78,8 @@ def _matches(rule: Rule, names: Names) -> Iterator[str]:
     )
     for source, destination, protocol in product(*parts):
         if len({p.version for p in (source, destination, protocol)} - {0}) < 2:
-            yield match.words(head, source.text, destination.text, protocol.text, tail)
+            at = match.words(head, source.text, destination.text, protocol.text, tail)
+            yield match.bridged(at) if rule.hook is Hook.BRIDGE_FORWARD else at
 
 
 def _zone(field: str, name: str, names: Names) -> str:

@@ -1,0 +1,229 @@
+"""From tables to tables in one transaction: what stays is not touched, and nothing else is left."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from firewall_generated import NAMES_GIVEN, rulesets
+from firewall_topology import Host, Network, Router, hosts
+from hypothesis import HealthCheck, given, settings
+
+from hostlerd.firewall.errors import TableForeign
+from hostlerd.firewall.kernel import nft
+from hostlerd.firewall.kernel.generation import generation
+from hostlerd.firewall.model.ruleset import Ruleset
+from hostlerd.firewall.model.state import EVERYWHERE
+from hostlerd.firewall.plan import change
+from hostlerd.firewall.plan.table import compile_table
+
+pytestmark = pytest.mark.kernel
+
+LIST = ("/usr/sbin/nft", "-s", "list", "ruleset")
+
+
+@pytest.fixture
+def router(tmp_path: Path) -> Iterator[Router]:
+    with hosts("router") as names:
+        made = Router(names[0])
+        made.install(tmp_path / "state", tmp_path / "run")
+        yield made
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Iterator[Network]:
+    with hosts("router", "client", "web", "two", "far") as names:
+        yield Network(names, tmp_path)
+
+
+def blocks(router: Router) -> list[list[str]]:
+    """What nft lists of each table; in which order chains were made does not matter."""
+    tables = router.exec(*LIST).split("\n}\n")
+    return [sorted(" ".join(b.split()) for b in f"{t}\n".split("\n\t}\n")) for t in tables]
+
+
+def text_of(*given_rulesets: Ruleset) -> str:
+    return compile_table([*given_rulesets, NAMES_GIVEN], EVERYWHERE)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rulesets(), rulesets())
+def test_the_way_there_does_not_show(router: Router, one: Ruleset, other: Ruleset) -> None:
+    first, second = text_of(one), text_of(other)
+    router.run(nft.replace, first, None)
+    router.exec("/usr/sbin/nft", "add", "element", "inet", "hostler", "block_4", "{ 10.9.9.9 }")
+    router.run(nft.replace, second, first)
+    by_steps = blocks(router)
+    assert "10.9.9.9" in str(by_steps)
+    router.run(nft.replace, second, None)
+    assert blocks(router) == by_steps
+    router.run(nft.delete)
+    assert router.exec(*LIST) == ""
+
+
+def rules(count: int, **changed: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"r{n}",
+            "hook": "input",
+            "action": changed.get(f"r{n}", "accept"),
+            "protocol": "udp",
+            "destination_ports": [{"first": 1000 + n}],
+        }
+        for n in range(count)
+    ]
+
+
+def handles(router: Router) -> dict[str, int]:
+    return {r["comment"]: r["handle"] for r in router.nft_rules() if "comment" in r}
+
+
+def test_few_changes_touch_few_rules(router: Router) -> None:
+    router.apply(name="web", rules=rules(100))
+    before = handles(router)
+    router.apply(name="web", rules=rules(100, r3="drop", r50="drop"))
+    after = handles(router)
+    assert list(after) == list(before), "another order"
+    assert {label for label in after if after[label] != before[label]} == {"web/r3", "web/r50"}
+    router.apply(name="web", rules=[r for r in rules(101) if r["id"] not in ("r7", "r99")])
+    left = handles(router)
+    assert [*left] == [f"web/r{n}" for n in range(101) if n not in (7, 99)]
+    same = [label for label in left if label in after and label not in ("web/r3", "web/r50")]
+    assert all(left[label] == after[label] for label in same)
+
+
+def test_the_same_again_writes_nothing(router: Router) -> None:
+    router.apply(name="web", rules=rules(20))
+    before = router.run(generation)
+    assert router.apply(name="web", rules=rules(20)).steps == ()
+    assert router.run(generation) == before
+
+
+def test_drift_is_seen_whoever_made_it(router: Router) -> None:
+    router.apply(
+        name="web",
+        rules=rules(3),
+        address_sets=[{"name": "office", "elements": ["10.0.0.0/8"]}],
+    )
+    for command in (
+        ("add", "rule", "inet", "hostler", "filter_input", "drop"),
+        ("add", "element", "inet", "hostler", "office_4", "{ 11.0.0.1 }"),
+        ("flush", "chain", "inet", "hostler", "filter_input"),
+        ("delete", "table", "inet", "hostler"),
+    ):
+        assert change.drift(router.run(router.kernel.observe)) == ()
+        router.exec("/usr/sbin/nft", *command)
+        assert change.drift(router.run(router.kernel.observe)) != ()
+        router.apply(name="web", rules=rules(3), address_sets=OFFICE)
+        assert "11.0.0.1" not in router.exec(*LIST)
+        assert len(handles(router)) == 3
+    # What others do elsewhere is none.
+    router.exec("/usr/sbin/nft", "add", "table", "ip", "theirs")
+    assert change.drift(router.run(router.kernel.observe)) == ()
+    assert router.apply(name="web", rules=rules(3), address_sets=OFFICE).steps == ()
+
+
+OFFICE = [{"name": "office", "elements": ["10.0.0.0/8"]}]
+
+
+def test_dynamic_elements_outlive_every_change(router: Router) -> None:
+    block = [{"name": "block", "dynamic": True}]
+    drop = {"hook": "input", "action": "drop", "source_sets": ["block"]}
+    router.apply(name="base", address_sets=block, rules=[drop])
+    add = ("/usr/sbin/nft", "add", "element", "inet", "hostler")
+    router.exec(*add, "block_4", "{ 10.0.0.7, 10.1.0.0/16 timeout 1h }")
+    router.exec(*add, "block_6", "{ fd00::7 timeout 2h }")
+    listed = nft_sets(router)
+    for _ in range(2):
+        router.apply(name="web", rules=rules(3))
+        assert nft_sets(router) == listed
+        router.apply(name="web", rules=rules(200))
+        # Also where somebody else has been at the table, and all of it is made anew.
+        router.exec("/usr/sbin/nft", "flush", "chain", "inet", "hostler", "filter_input")
+        router.apply(name="web", rules=rules(2))
+        assert nft_sets(router) == listed
+        assert len(handles(router)) == 3
+
+
+def nft_sets(router: Router) -> dict[str, list[str]]:
+    """The elements of sets; of those that end, the time that is left is not told."""
+    found = {}
+    for name in ("block_4", "block_6"):
+        text = router.run(nft.elements_text, name)
+        found[name] = sorted(each.split(" expires ")[0].strip() for each in text.split(","))
+        assert ("timeout" in text) == ("expires" in text)
+    return found
+
+
+def test_a_text_that_makes_another_table_is_refused(router: Router) -> None:
+    text = "table inet hostler {\n\tchain a {\n\t\taccept\n\t}\n}\n"
+    router.run(nft.check, text)
+    with pytest.raises(TableForeign, match="ip theirs"):
+        router.run(nft.check, text.replace("accept", "accept; } } table ip theirs { chain b {"))
+    assert router.exec(*LIST) == ""
+
+
+class Flood:
+    """Datagrams of one connection from a host to another, as fast as can be; counted at both."""
+
+    def __init__(self, source: Host, target: Host, address: str) -> None:
+        self.sent = self.got = 0
+        self._address = (address, 9999)
+        self._ready, self._done = threading.Event(), threading.Event()
+        self._ear = threading.Thread(target=lambda: target.run(self._receive))
+        self._mouth = threading.Thread(target=lambda: source.run(self._send))
+
+    def __enter__(self) -> Flood:
+        self._ear.start()
+        assert self._ready.wait(5)
+        self._mouth.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._mouth.join()
+        self._ear.join()
+
+    def _receive(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+            s.bind(("", 9999))
+            s.settimeout(1.0)
+            self._ready.set()
+            try:
+                while True:
+                    s.recv(100)
+                    self.got += 1
+            except TimeoutError:
+                return
+
+    def _send(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.connect(self._address)
+            while not self._done.is_set():
+                s.send(b"x")
+                self.sent += 1
+
+
+def test_nothing_is_lost_in_many_replaces(net: Network) -> None:
+    """Rules change by handle, and chains as a whole, while packets pass them."""
+    net.router.sysctl("net.ipv4.ip_forward", "1")
+    passed = {"id": "pass", "hook": "forward", "action": "accept", "protocol": "udp"}
+
+    def apply(count: int, turn: int) -> None:
+        changed = {f"r{turn % count}": "drop"}
+        forward = [{**r, "hook": "forward"} for r in rules(count, **changed)]
+        net.router.apply(name="web", forward_policy="drop", rules=[*forward, passed])
+
+    apply(50, 0)
+    with Flood(net.client, net.web, "10.213.0.2") as flood:
+        for turn in range(30):
+            apply(50 if turn % 3 else 10, turn)
+    assert flood.sent > 1000
+    assert flood.got == flood.sent
