@@ -61,6 +61,13 @@ class Shred:
         return None
 
 
+@dataclass(frozen=True)
+class Forget(Shred):
+    """What is gone comes again by itself."""
+
+    needs_no_way_back = True
+
+
 TOKEN = str(7)
 
 
@@ -71,7 +78,7 @@ class Refused(DomainError):
 class Shelf(Recoverable):
     """A system small enough to hold in the hand: a set of items, some of which do not fit."""
 
-    kinds = (Add, Remove, Shred)
+    kinds = (Add, Remove, Shred, Forget)
 
     def __init__(self, bad=(), stuck=(), error=None):
         self.items, self.bad, self.stuck = [], set(bad), set(stuck)
@@ -355,6 +362,20 @@ async def test_what_cannot_be_taken_back_is_not_done_to_be_confirmed(carry_out, 
     with pytest.raises(NotReversible):
         await carry_out(shelf, steps=(Shred("a"),), confirm=change_pb2.ConfirmOptions())
     assert shelf.items == ["a"] and "join" not in watched.words
+
+
+async def test_what_needs_no_way_back_waits_with_the_others_and_is_skipped(
+    carry_out, watched, backing
+):
+    call, shelf = enter_call(), Shelf()
+    shelf.items.append("x")
+    steps = (Add("a"), Forget("x"), Add("b"))
+    done = await carry_out(shelf, steps=steps, confirm=change_pb2.ConfirmOptions())
+    assert done.change.outcome == change_pb2.OUTCOME_PENDING_CONFIRM
+    assert shelf.items == ["a", "b"]
+    backing.journals.answered(call.change_id)
+    assert backing.recovery.undo(call.change_id) == ("remove b", "remove a")
+    assert shelf.items == []
 
 
 def test_the_hash_is_of_the_steps_alone_and_follows_them():

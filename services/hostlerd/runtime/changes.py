@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from hostler.api.common.v1 import change_pb2
 from hostlerd.runtime import call as call_context
 from hostlerd.runtime.call import PROGRESS, Call
-from hostlerd.runtime.edge import Apply, Edge, Kernel, survives_boot
+from hostlerd.runtime.edge import Apply, Edge, Kernel, needs_no_way_back, survives_boot
 from hostlerd.runtime.errors import (
     Code,
     DomainError,
@@ -307,9 +307,9 @@ def _take_back(
 
 
 def _refuse_one_way(plan: Plan) -> None:
-    """Raise NotReversible if a step of the plan cannot be taken back."""
+    """Raise NotReversible if a step of the plan cannot be taken back, and would have to be."""
     for step in plan.steps:
-        if step.inverse() is None:
+        if step.inverse() is None and not needs_no_way_back(step):
             raise NotReversible(
                 f"this cannot be taken back, and so not be confirmed later: {step.describe()}",
                 step=step.describe(),

@@ -71,3 +71,8 @@ class Edge:
 def survives_boot(step: Step) -> bool:
     """Whether what a step does is there after a boot; a step without an answer says no."""
     return bool(getattr(step, "survives_boot", False))
+
+
+def needs_no_way_back(step: Step) -> bool:
+    """Whether a step without an inverse may wait for a confirm; one without an answer may not."""
+    return bool(getattr(step, "needs_no_way_back", False))
