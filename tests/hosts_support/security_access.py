@@ -69,6 +69,9 @@ hostler.api.firewall.v1.RulesetService/ApplyRuleset           TTTU DD D++ TD+
 hostler.api.firewall.v1.RulesetService/ApplyRulesets          TTTU DD D++ TD+
 hostler.api.firewall.v1.RulesetService/DeleteRuleset          TTTU DD D++ TD+
 hostler.api.firewall.v1.RulesetService/GetTable               TTTU DD +++ T++
+hostler.api.firewall.v1.ConnectionService/ListConnections     TTTU DD +++ T++
+hostler.api.firewall.v1.ConnectionService/CountConnections    TTTU DD +++ T++
+hostler.api.firewall.v1.ConnectionService/FlushConnections    TTTU DD D++ TD+
 grpc.health.v1.Health/Check                                   TTTU DD +++ T++
 grpc.health.v1.Health/Watch                                   TTTU DD +++ T++
 grpc.health.v1.Health/List                                    TTTU DD +++ T++

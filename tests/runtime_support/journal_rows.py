@@ -20,11 +20,13 @@ from google.rpc import error_details_pb2, status_pb2
 from journal_stage import Place
 
 from hostler.api.common.v1 import access_pb2, bundle_pb2, change_pb2
-from hostler.api.firewall.v1 import ruleset_pb2
+from hostler.api.firewall.v1 import connection_pb2, ruleset_pb2
 from hostler.api.netns.v1 import namespace_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
 COMMON, NETNS, FIREWALL = (f"hostler.api.{d}.v1" for d in ("common", "netns", "firewall"))
+
+_CONNTRACK = "/usr/sbin/conntrack"
 
 #: Methods whose changes are killed on hosts of the lab, which have what a stage lacks: systemd,
 #: other hosts, the watcher of pending groups. See tests/hosts/test_journal_hosts.py.
@@ -194,6 +196,22 @@ def _firewall(place: Place) -> Any:
     return place.stage.firewall(), place.stage.files(f"{place.folder}/state", place.run)
 
 
+def _tracked(place: Place) -> None:
+    """Have the kernel track some connections, as if they were: of these, those to port 80 go."""
+    _no_rules(place)
+    place.stage.tool(_CONNTRACK, "-F")
+    for number in range(40):
+        ends = ("-s", "10.96.0.1", "-d", f"10.96.1.{number}", "--sport", "1000")
+        ports = ("--dport", "80" if number % 2 else "443", "--state", "ESTABLISHED", "-t", "9000")
+        place.stage.tool(_CONNTRACK, "-I", "-p", "tcp", *ends, *ports)
+
+
+def _connections(place: Place) -> Any:
+    """The destinations of those that are left, as conntrack(8) lists them."""
+    listed = place.stage.tool(_CONNTRACK, "-L", "-p", "tcp", "-s", "10.96.0.1")
+    return sorted(word for word in listed.split() if word.startswith("dst=10.96.1."))
+
+
 def _bundle_version(place: Place) -> Any:
     """The version of the newest bundle there is: the daemon's rule, read from the files alone."""
     files = (place.folder / "etc/bundle.json", place.folder / "state/bundle.json")
@@ -300,6 +318,19 @@ ROWS = (
         lambda place: _apply_rules(place, rules(80, persistent=True)),
         _firewall,
         lasts=True,
+    ),
+    Row(
+        "flush",
+        "firewall",
+        f"{FIREWALL}.ConnectionService/FlushConnections",
+        lambda _: connection_pb2.FlushConnectionsRequest(
+            filter=connection_pb2.ConnectionFilter(
+                destination_ports=[ruleset_pb2.PortRange(first=80)]
+            )
+        ),
+        _tracked,
+        _connections,
+        points=6,
     ),
 )
 BUNDLE = Row(

@@ -6,12 +6,18 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hostler.api.firewall.v1 import ruleset_pb2, ruleset_pb2_grpc
+from hostler.api.firewall.v1 import (
+    connection_pb2,
+    connection_pb2_grpc,
+    ruleset_pb2,
+    ruleset_pb2_grpc,
+)
 from hostlerd.firewall.errors import NftRejected, ScratchUnavailable
 from hostlerd.firewall.kernel import Kernel
 from hostlerd.firewall.kernel.probe import PROBES
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.plan import change, table
+from hostlerd.firewall.service.connection import ConnectionService
 from hostlerd.firewall.service.ruleset import RulesetService
 from hostlerd.runtime.config import ConfigurationInvalid
 from hostlerd.runtime.domain import Domain, Runtime, Service
@@ -31,6 +37,7 @@ def build(runtime: Runtime) -> Domain:
     return Domain(
         services=(
             _service(ruleset_pb2, ruleset_pb2_grpc, RulesetService(runtime, kernel, changes)),
+            _service(connection_pb2, connection_pb2_grpc, ConnectionService(runtime, changes)),
         ),
         probes=PROBES,
         restore=lambda: restore(kernel),

@@ -81,3 +81,9 @@ class ScratchUnavailable(DomainError):
     """No scratch namespace can be made here; the message says why."""
 
     code, reason = Code.FAILED_PRECONDITION, "SCRATCH_UNAVAILABLE"
+
+
+class TrackingUnavailable(DomainError):
+    """The kernel's connection tracking does not answer; the message has its words."""
+
+    code, reason = Code.FAILED_PRECONDITION, "TRACKING_UNAVAILABLE"

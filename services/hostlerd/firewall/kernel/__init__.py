@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from hostlerd.firewall.errors import ScratchUnavailable, ToolFailed
-from hostlerd.firewall.kernel import link, nft, pieces
+from hostlerd.firewall.kernel import conntrack, link, nft, pieces
 from hostlerd.firewall.kernel.generation import generation
 from hostlerd.firewall.kernel.shadow import TABLE as SHADOW_TABLE
 from hostlerd.firewall.kernel.shadow import Shadows
 from hostlerd.firewall.kernel.store import Store
 from hostlerd.firewall.kernel.sysctl import Sysctls
 from hostlerd.firewall.kernel.text import read
+from hostlerd.firewall.model.connection import CutConnections
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import EVERYWHERE, Applied, Counter, RuleKey, State, Table
 from hostlerd.firewall.model.steps import (
@@ -130,7 +131,7 @@ class Kernel(Recoverable):
         """The steps of this domain."""
         return (
             SetSysctl, ReplaceTable, DeleteTable, SaveRuleset, ForgetRuleset,
-            StartShadow, StopShadow,
+            StartShadow, StopShadow, CutConnections,
         )  # fmt: skip
 
     @contextmanager
@@ -171,6 +172,8 @@ class Kernel(Recoverable):
                 self._shadows.start(step.shadow)
             case StopShadow():
                 self._shadows.stop()
+            case CutConnections():
+                conntrack.cut(step.filters)
 
     def _read_table(self, applied: Applied | None) -> Table | None:
         """Answer the tables; without reading them if nobody has changed anything since."""

@@ -19,8 +19,8 @@ from hostlerd.firewall.plan.lint import Finding
 _OUTPUT_ONLY = ("etag", "update_time")
 
 
-def from_proto(message: pb.Ruleset) -> dict[str, Any]:
-    """Answer the document of a message; nothing is judged here."""
+def from_proto(message: Any) -> dict[str, Any]:
+    """Answer the document of a message, a ruleset's or another's; nothing is judged here."""
     return {k: v for k, v in _document(message).items() if k not in _OUTPUT_ONLY}
 
 
