@@ -12,6 +12,7 @@ from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.channel import rpc
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
+from hostler.cli.firewall_connections import connections
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.desired import load_message
 from hostler.plans import RpcChange
@@ -157,3 +158,6 @@ def _show(host: str, answer: Any) -> None:
         click.echo(f"tables of others: {printable(', '.join(answer.foreign_tables))}")
     for words in answer.drift:
         click.secho(f"drift: {printable(words)}", fg="yellow")
+
+
+firewall.add_command(connections)
