@@ -148,7 +148,7 @@ def test_counters_survive_a_replace(router: Router) -> None:
     assert first >= 1
     router.apply(name="other", rules=[{"hook": "input", "action": "drop", "protocol": "udp"}])
     assert _packets(router, "base/pings") == first
-    told = {k.label: c.packets for k, c in router.run(router.kernel.counters).items()}
+    told = {k.label: c.packets for k, c in router.run(router.kernel.rule_counters).items()}
     assert told == {"base/pings": first, "other/rule-1": 0}
 
 

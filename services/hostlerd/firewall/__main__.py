@@ -9,6 +9,8 @@ from typing import Any
 from hostler.api.firewall.v1 import (
     connection_pb2,
     connection_pb2_grpc,
+    counter_pb2,
+    counter_pb2_grpc,
     ruleset_pb2,
     ruleset_pb2_grpc,
 )
@@ -18,6 +20,7 @@ from hostlerd.firewall.kernel.probe import PROBES
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.plan import change, table
 from hostlerd.firewall.service.connection import ConnectionService
+from hostlerd.firewall.service.counter import RuleCounterService
 from hostlerd.firewall.service.ruleset import RulesetService
 from hostlerd.runtime.config import ConfigurationInvalid
 from hostlerd.runtime.domain import Domain, Runtime, Service
@@ -38,6 +41,7 @@ def build(runtime: Runtime) -> Domain:
         services=(
             _service(ruleset_pb2, ruleset_pb2_grpc, RulesetService(runtime, kernel, changes)),
             _service(connection_pb2, connection_pb2_grpc, ConnectionService(runtime, changes)),
+            _service(counter_pb2, counter_pb2_grpc, RuleCounterService(runtime, kernel)),
         ),
         probes=PROBES,
         restore=lambda: restore(kernel),

@@ -99,7 +99,7 @@ class Kernel(Recoverable):
         """Answer the names of the tables of others. Raises ToolFailed."""
         return nft.foreign_tables()
 
-    def counters(self) -> dict[RuleKey, Counter]:
+    def rule_counters(self) -> dict[RuleKey, Counter]:
         """Answer what rules have counted, in their order. Raises ToolFailed."""
         return nft.read_counters()
 

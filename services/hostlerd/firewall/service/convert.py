@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from itertools import groupby
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hostler.api.firewall.v1 import ruleset_pb2 as pb
+from hostlerd.firewall.model.counter import summed
 from hostlerd.firewall.model.document import to_document
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import Counter, RuleKey
@@ -46,13 +46,14 @@ def finding(found: Finding) -> pb.Finding:
 
 
 def sums(counters: Mapping[RuleKey, Counter]) -> Iterable[pb.RuleCounter]:
-    """Add up what one name counted in several chains."""
-    by_label = sorted(counters.items(), key=lambda item: item[0].label)
-    for label, same in groupby(by_label, key=lambda item: item[0].label):
-        told = [counter for _, counter in same]
-        yield pb.RuleCounter(
-            rule=label, packets=sum(c.packets for c in told), bytes=sum(c.bytes for c in told)
-        )
+    """Add up what one name counted in several chains; answers by name."""
+    for label, counted in sorted(summed(counters).items()):
+        yield counter(label, counted)
+
+
+def counter(label: str, counted: Counter) -> pb.RuleCounter:
+    """Answer the message of a rule's counter."""
+    return pb.RuleCounter(rule=label, packets=counted.packets, bytes=counted.bytes)
 
 
 def _document(message: Any) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class RulesetService:
         state = self.kernel.observe()
         return pb.GetTableResponse(
             nft_text=self.kernel.table_text(),
-            counters=sums(self.kernel.counters()),
+            counters=sums(self.kernel.rule_counters()),
             foreign_tables=self.kernel.foreign_tables(),
             sysctls={n: v for n, v in state.sysctls.items() if change.is_shown(n, state)},
             drift=change.drift(state),
