@@ -13,6 +13,7 @@ from hostler.channel import rpc
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.firewall_connections import connections
+from hostler.cli.firewall_counters import counters, top
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.desired import load_message
 from hostler.plans import RpcChange
@@ -160,4 +161,5 @@ def _show(host: str, answer: Any) -> None:
         click.secho(f"drift: {printable(words)}", fg="yellow")
 
 
-firewall.add_command(connections)
+for _command in (connections, counters, top):
+    firewall.add_command(_command)
