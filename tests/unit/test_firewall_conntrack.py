@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlerd.firewall.kernel import conntrack_message as message
-from hostlerd.firewall.kernel.nfnetlink import attribute, messages
+from hostlerd.firewall.kernel.nfnetlink import attribute, attributes, messages
 from hostlerd.firewall.model.connection import (
     DESTINATION_NAT,
     NUMBERS,
@@ -117,6 +117,8 @@ def test_hostile_bytes_are_left_out_or_read_within_bounds(data: bytes) -> None:
     if entry is None:
         return
     flow, found = entry.flow(), entry.connection()
+    # The short way of reading a tuple sees nothing that the long way does not.
+    assert flow[1:6] == message.read_tuple(data[0], attributes(memoryview(data)[4:])[1])
     assert flow.version in (4, 6)
     assert 0 <= flow.source_port <= 0xFFFF
     assert 0 <= flow.destination_port <= 0xFFFF
