@@ -19,7 +19,7 @@ from pathlib import Path
 import daemon
 from report import Row, as_json, as_table
 
-NAMES = ("command", "namespaces", "unary", "activation", "fanout", "memory")
+NAMES = ("command", "namespaces", "unary", "activation", "fanout", "memory", "connections")
 REPORT = Path(__file__).parents[2] / "build/bench.json"
 
 
