@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from hostlerd.firewall.errors import NftRejected, ScratchUnavailable, ToolFailed
-from hostlerd.firewall.kernel import nft
+from hostlerd.firewall.errors import (
+    NftRejected,
+    ScratchUnavailable,
+    ToolFailed,
+    TrackingUnavailable,
+)
+from hostlerd.firewall.kernel import conntrack, nft
 from hostlerd.runtime.host import Capability
 
 _FILTER = "type filter hook forward priority filter; policy accept;"
@@ -47,6 +52,15 @@ def probe_conntrack() -> Capability:
     )
 
 
+def probe_connections() -> Capability:
+    """Whether the connections that are tracked can be listed and cut."""
+    try:
+        conntrack.size()
+    except TrackingUnavailable as e:
+        return Capability("connections", False, e.message)
+    return Capability("connections", True)
+
+
 def probe_reject() -> Capability:
     """Whether packets can be refused, not only lost."""
     return _try("reject", _FILTER, "reject", "meta l4proto tcp reject with tcp reset")
@@ -63,6 +77,7 @@ PROBES = (
     probe_nat,
     probe_dnat,
     probe_conntrack,
+    probe_connections,
     probe_reject,
     probe_fib,
 )
