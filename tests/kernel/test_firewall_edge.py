@@ -165,7 +165,7 @@ def test_a_text_that_makes_another_table_is_refused(router: Router) -> None:
     text = "table inet hostler {\n\tchain a {\n\t\taccept\n\t}\n}\n"
     router.run(nft.check, text)
     with pytest.raises(TableForeign, match="ip theirs"):
-        router.run(nft.check, text.replace("accept", "accept; } } table ip theirs { chain b {"))
+        router.run(nft.check, text.replace("accept", "accept; }; }; table ip theirs { chain b {"))
     assert router.exec(*LIST) == ""
 
 

@@ -74,7 +74,7 @@ class CounterService(counter_pb2_grpc.CounterServiceServicer):  # type: ignore[m
     async def _read(
         self, namespace: str, ifname: str
     ) -> tuple[Sequence[LinkCounters], Timestamp, float]:
-        links: Sequence[LinkCounters] = await self.runtime.blocking(self.kernel.rule_counters, namespace)
+        links: Sequence[LinkCounters] = await self.runtime.blocking(self.kernel.counters, namespace)
         now_s = time.monotonic()
         at = Timestamp()
         at.GetCurrentTime()
