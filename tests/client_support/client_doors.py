@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import client_firewall
+import client_connections
 import client_pending
 import grpc
 from client_common import Common, Counters
@@ -298,7 +298,7 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
         counter_pb2_grpc.add_CounterServiceServicer_to_server(Counters(host), server)
     else:
         ruleset_pb2_grpc.add_RulesetServiceServicer_to_server(Rulesets(host), server)
-        client_firewall.add_to(server, host)
+        client_connections.add_to(server, host)
     return server
 
 
