@@ -55,16 +55,34 @@ def config_path() -> Path:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file of at most 16 MiB. Raises ConfigError that names the file."""
+    return parse_toml(path, read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file of at most 16 MiB. Raises ConfigError that names it."""
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes")
-        return tomllib.loads(path.read_text())
+        with path.open("rb") as file:
+            # What is no regular file has no size beforehand.
+            data = file.read(_MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes")
+        return data.decode()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text") from error
+
+
+def parse_toml(path: Path, text: str) -> dict[str, Any]:
+    """Read the text of a TOML file. Raises ConfigError that names the file."""
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: not TOML: nested too deeply") from error
 
 
 def load_context(name: str | None = None, path: Path | None = None) -> Context:

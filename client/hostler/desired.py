@@ -1,17 +1,22 @@
-"""Desired states written as TOML, turned into messages; every mistake named by file and key path.
+"""Desired states written as TOML, turned into messages; every mistake named by its place.
 
 Keys are the names of the protos. Enum values may leave out their prefix ("accept", "tcp"),
-durations are written as "10s", a port range as 80 or "8000-8010".
+durations are written as "10s", a port range as 80 or "8000-8010", a moment as TOML writes it, with
+its offset.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hostler.config import ConfigError, read_toml
+from hostler.config import ConfigError, parse_toml, read_text
+from hostler.toml_places import Places, places
 
 _MAX_PROBLEMS = 50
 _RANGES = {
@@ -22,33 +27,77 @@ _RANGES = {
 }
 
 
-class Problems:
-    """Collects what is wrong with one file."""
+@dataclass(frozen=True)
+class Document:
+    """A TOML file, what it says, and where in it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._found: list[str] = []
+    path: Path
+    text: str = field(repr=False)
+    table: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Document:
+        """Read a file of at most 16 MiB. Raises ConfigError that names it."""
+        text = read_text(path)
+        return cls(path, text, parse_toml(path, text))
+
+    @cached_property
+    def _places(self) -> Places:
+        # Errors alone need it, and they are few.
+        return places(self.text)
+
+    def place(self, key_path: str) -> str:
+        """FILE:LINE of a value, or of what would hold it."""
+        return f"{self.path}:{self._places.line(key_path)}"
+
+
+class Problems:
+    """Collects what is wrong with one file. `named` says what a key path is in, such as a rule.
+
+    A whole fault reads `FILE:LINE: rule ID: key path: what`.
+    """
+
+    def __init__(self, document: Document, named: Callable[[str], str] | None = None) -> None:
+        self.document = document
+        self._named = named or (lambda _: "")
+        self._found: list[tuple[str, str]] = []
 
     def add(self, where: str, what: str) -> None:
         """Note that something is wrong at a key path."""
-        self._found.append(f"{self._path}: {where}: {what}")
+        self._found.append((where, what))
+
+    def places(self) -> list[str]:
+        """The key paths at which something is wrong."""
+        return [where for where, _ in self._found]
+
+    def words(self) -> list[str]:
+        """What was noted, a line each."""
+        kept = [
+            ": ".join(filter(None, (self.document.place(where), self._named(where), where, what)))
+            for where, what in self._found[:_MAX_PROBLEMS]
+        ]
+        if len(self._found) > len(kept):
+            kept.append(f"{self.document.path}: … and {len(self._found) - len(kept)} more")
+        return kept
 
     def check(self) -> None:
         """Raise one ConfigError with everything that was noted."""
-        if not self._found:
-            return
-        kept = self._found[:_MAX_PROBLEMS]
-        if len(self._found) > len(kept):
-            kept.append(f"… and {len(self._found) - len(kept)} more")
-        raise ConfigError("\n".join(kept))
+        if self._found:
+            raise ConfigError("\n".join(self.words()))
 
 
 def load_message(path: Path, message: Any) -> Any:
     """Fill a message from a TOML file; answer it. Raises ConfigError that lists every mistake."""
-    problems = Problems(path)
-    _fill(message, read_toml(path), "", problems)
+    document = Document.read(path)
+    problems = Problems(document)
+    fill(message, document.table, problems)
     problems.check()
     return message
+
+
+def fill(message: Any, table: Mapping[str, Any], problems: Problems) -> None:
+    """Fill a message from a table; mistakes are noted."""
+    _fill(message, table, "", problems)
 
 
 def _fill(message: Any, table: Mapping[str, Any], where: str, problems: Problems) -> None:
@@ -105,6 +154,8 @@ def _set_message(message: Any, value: Any, where: str, problems: Problems) -> No
     name = message.DESCRIPTOR.full_name
     if name == "google.protobuf.Duration":
         _set_duration(message, value, where, problems)
+    elif name == "google.protobuf.Timestamp":
+        _set_moment(message, value, where, problems)
     elif message.DESCRIPTOR.name == "PortRange" and not isinstance(value, dict):
         _set_port_range(message, value, where, problems)
     elif not isinstance(value, dict):
@@ -118,6 +169,13 @@ def _set_duration(message: Any, value: Any, where: str, problems: Problems) -> N
         message.FromJsonString(value if isinstance(value, str) else f"{value}s")
     except (ValueError, AttributeError):
         problems.add(where, 'a time such as "10s" or "0.5s" is needed')
+
+
+def _set_moment(message: Any, value: Any, where: str, problems: Problems) -> None:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        problems.add(where, "a moment such as 2030-01-31T12:00:00Z is needed, with its offset")
+        return
+    message.FromDatetime(value.astimezone(UTC).replace(tzinfo=None))
 
 
 def _set_port_range(message: Any, value: Any, where: str, problems: Problems) -> None:

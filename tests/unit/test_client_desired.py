@@ -80,7 +80,7 @@ def test_maps_and_durations(tmp_path: Path) -> None:
         ("rules = {}", "rules: a list is needed"),
         ("rules = [3]", "rules[0]: a table is needed"),
         ("rules = [{}, {prtocol = 'tcp'}]", "rules[1].prtocol: unknown key"),
-        ("rules = [{protocol = 'sctp'}]", "'sctp' is not one of tcp, udp, icmp"),
+        ("rules = [{protocol = 'dccp'}]", "'dccp' is not one of tcp, udp, icmp"),
         ("rules = [{protocol = 6}]", "6 is not one of tcp, udp, icmp"),
         ("rules = [{destination_ports = ['x']}]", "rules[0].destination_ports[0]: a port such as"),
         ("isolated_networks = [1]", "isolated_networks[0]: text is needed"),
@@ -89,7 +89,7 @@ def test_maps_and_durations(tmp_path: Path) -> None:
 def test_every_mistake_is_named_by_file_and_path(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text, ruleset_pb2.Ruleset())
-    assert f"{tmp_path / 'want.toml'}: " in str(caught.value)
+    assert f"{tmp_path / 'want.toml'}:1: " in str(caught.value)
     assert words in str(caught.value)
 
 
