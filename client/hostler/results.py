@@ -50,8 +50,11 @@ class HostError:
         """In one line, with each of its violations once."""
         text = f"{self.code} {self.reason}".strip() + f": {self.message}"
         for each in self.violations:
-            place = each.get("field") or " ".join(
-                filter(None, (each.get("type"), each.get("subject")))
+            # A client that knows the file a field came from has said so.
+            place = (
+                each.get("place")
+                or each.get("field")
+                or " ".join(filter(None, (each.get("type"), each.get("subject"))))
             )
             told = f"{place}: {each.get('description', '')}"
             # The daemons' messages begin with the first faults in the same words.

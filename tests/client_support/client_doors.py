@@ -16,10 +16,10 @@ import client_pending
 import grpc
 from client_common import Common, Counters
 from client_errors import refuse, rich
+from client_firewall import add_firewall_to
 from client_pending import Pending
 
 from hostler.api.common.v1 import audit_pb2_grpc, change_pb2, host_pb2_grpc
-from hostler.api.firewall.v1 import ruleset_pb2, ruleset_pb2_grpc
 from hostler.api.netns.v1 import (
     counter_pb2_grpc,
     namespace_pb2,
@@ -39,6 +39,10 @@ class Host:
         self.name = name
         self.namespaces: dict[str, Any] = {}
         self.rulesets: dict[str, Any] = {}
+        self.sets: dict[str, dict[str, Any]] = {}
+        self.shadow: Any = None
+        self.findings: list[Any] = []
+        self.touches_caller = False
         self.processes: dict[tuple[str, str], Any] = {}
         self.calls: list[tuple[str, Any]] = []
         self.runs: list[str] = []
@@ -245,46 +249,6 @@ class Processes(process_pb2_grpc.ProcessServiceServicer):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
 
 
-class Rulesets(ruleset_pb2_grpc.RulesetServiceServicer):
-    def __init__(self, host: Host) -> None:
-        self.host = host
-
-    def GetRuleset(self, request: Any, context: Any) -> Any:
-        self.host.note("GetRuleset", request, context)
-        if request.name not in self.host.rulesets:
-            refuse(context, rich(grpc.StatusCode.NOT_FOUND, "RULESET_NOT_FOUND", "not there"))
-        return ruleset_pb2.GetRulesetResponse(ruleset=self.host.rulesets[request.name])
-
-    def ListRulesets(self, request: Any, context: Any) -> Any:
-        self.host.note("ListRulesets", request, context)
-        return ruleset_pb2.ListRulesetsResponse(rulesets=self.host.rulesets.values())
-
-    def ApplyRuleset(self, request: Any, context: Any) -> Any:
-        self.host.note("ApplyRuleset", request, context)
-        name = request.ruleset.name
-        same = self.host.rulesets.get(name) == request.ruleset
-        steps = [] if same else [("ReplaceTable", f"replace table for {name}")]
-        change = self.host.change(request.change, steps, context)
-        if not request.change.validate_only:
-            self.host.rulesets[name] = request.ruleset
-        return ruleset_pb2.ApplyRulesetResponse(ruleset=request.ruleset, change=change)
-
-    def DeleteRuleset(self, request: Any, context: Any) -> Any:
-        self.host.note("DeleteRuleset", request, context)
-        there = request.name in self.host.rulesets
-        steps = [("DeleteRuleset", f"delete ruleset {request.name}")] if there else []
-        change = self.host.change(request.change, steps, context)
-        if not request.change.validate_only:
-            self.host.rulesets.pop(request.name, None)
-        return ruleset_pb2.DeleteRulesetResponse(change=change)
-
-    def GetTable(self, request: Any, context: Any) -> Any:
-        self.host.note("GetTable", request, context)
-        return ruleset_pb2.GetTableResponse(
-            nft_text="table inet hostler {\n}\n", sysctls={"net.ipv4.ip_forward": "1"}
-        )
-
-
 def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
     """A server with the services of a domain and those that every daemon has."""
     server = grpc.server(ThreadPoolExecutor(workers))
@@ -299,6 +263,7 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
     else:
         ruleset_pb2_grpc.add_RulesetServiceServicer_to_server(Rulesets(host), server)
         client_connections.add_to(server, host)
+        add_firewall_to(server, host)
     return server
 
 

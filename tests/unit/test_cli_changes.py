@@ -172,7 +172,7 @@ def test_apply_files(fleet: World, run: Run, tmp_path: Path) -> None:
     rules.write_text('name = "base"\ninput_policy = "drop"\n[[rules]]\nhok = "input"\n')
     answer = run("-H", "h1", "--yes", "firewall", "apply", "-f", str(rules))
     assert answer.exit_code == 2
-    assert f"{rules}:4: rules[0].hok: unknown key" in answer.stderr
+    assert f"{rules}:4: rule rule-1: rules[0].hok: unknown key" in answer.stderr
     rules.write_text('name = "base"\ninput_policy = "drop"\n')
     assert run("-H", "h1", "--yes", "firewall", "apply", "-f", str(rules)).exit_code == 0
     assert "base" in run("-H", "h1", "firewall", "list").stdout

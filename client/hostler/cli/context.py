@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hostler.aio import Client
     from hostler.channel import Rpc
     from hostler.cli.output import Table
+    from hostler.cli.rolling import Review
     from hostler.health_gate import Gate
     from hostler.plans import Change
     from hostler.results import HostResult
@@ -167,11 +168,13 @@ class State:
         change: Change,
         describe: Callable[[Any], str] | None = None,
         hosts: Iterable[Host] | None = None,
+        review: Review | None = None,
+        options: Rollout | None = None,
     ) -> NoReturn:
         """Plan a change on the selected hosts, show, ask, and carry it out; then leave.
 
         Refused with exit 2 where nobody can be asked and --yes is not given. `describe` says in
-        the table what came of it.
+        the table what came of it. A `review` looks at the plans before anybody is asked.
         """
         from hostler.cli import rolling
         from hostler.cli.asking import must_be_able_to_ask
@@ -181,12 +184,14 @@ class State:
         if not chosen:
             raise SelectionError("no host is selected")
         must_be_able_to_ask(self)
-        client, options = self.client, self.rollout
+        client, options = self.client, options or self.rollout
         run = client.new_run(command_line(), self.selectors)
         plans = self.run(client.plan(change, chosen, options=options, run=run))
         if self.plan_only:
-            rolling.show_plans_only(self, plans)
-        rolling.show_and_ask(self, plans, options)
+            rolling.show_plans_only(self, plans, review)
+        if review is not None:
+            options = review.judge(plans, options)
+        rolling.show_and_ask(self, plans, options, review=review)
         rolled = rolling.roll(
             self,
             lambda halt, say: client.roll_out(

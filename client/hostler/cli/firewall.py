@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,8 +13,8 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.firewall_connections import connections
 from hostler.cli.firewall_counters import counters, top
+from hostler.cli.firewall_apply import apply
 from hostler.cli.output import Table, print_table, printable, show_errors
-from hostler.desired import load_message
 from hostler.plans import RpcChange
 from hostler.results import exit_code
 
@@ -73,53 +72,6 @@ def get(state: State, name: str) -> None:
     state.finish(state.read(rpc(ruleset_pb2, _SERVICE, "GetRuleset"), request), _TABLE)
 
 
-_APPLY_FILE = examples(
-    'name = "base"',
-    'input_policy = "drop"',
-    "[[rules]]",
-    'hook = "input"',
-    'action = "accept"',
-    'protocol = "tcp"',
-    'sources = ["192.0.2.0/24"]',
-    'destination_ports = [22, "8000-8010"]',
-    "[[masquerades]]",
-    'source = "10.1.0.0/24"',
-    "[[forwards]]",
-    'protocol = "tcp"',
-    "port = 8080",
-    'target_address = "10.1.0.2"',
-    "target_port = 80",
-    title="The file has the names of the API:",
-)
-
-
-@firewall.command(
-    epilog=_APPLY_FILE
-    + "\n\n"
-    + examples(
-        "hostler -H h1 --plan firewall apply -f base.toml",
-        "hostler -H all --max-failures 5% firewall apply -f base.toml",
-    )
-)
-@click.option(
-    "-f",
-    "--file",
-    "path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The ruleset, as TOML.",
-)
-@pass_state
-def apply(state: State, path: Path) -> None:
-    """Make hosts have a ruleset, new or instead of the one of that name."""
-    ruleset = load_message(path, ruleset_pb2.Ruleset())
-    request = ruleset_pb2.ApplyRulesetRequest(ruleset=ruleset)
-    state.change(
-        RpcChange(rpc(ruleset_pb2, _SERVICE, "ApplyRuleset"), request),
-        lambda answer: str(answer.ruleset.name),
-    )
-
-
 @firewall.command(epilog=examples("hostler -H all --yes firewall delete web"))
 @click.argument("name")
 @pass_state
@@ -163,3 +115,4 @@ def _show(host: str, answer: Any) -> None:
 
 for _command in (connections, counters, top):
     firewall.add_command(_command)
+firewall.add_command(apply)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, TextIO
 
 import click
 
@@ -25,16 +25,37 @@ _INTERRUPTED_STATUS = 130
 Say = Callable[[str], None]
 
 
-def show_plans_only(state: State, plans: Sequence[HostResult[Planned]]) -> NoReturn:
+class Review(Protocol):
+    """What a command looks at in its plans, before anybody is asked and anything is done."""
+
+    def judge(self, plans: Sequence[HostResult[Planned]], options: Rollout) -> Rollout:
+        """Answer how the change is to go out, now that the plans are known; or leave."""
+        ...
+
+    def show(self, plans: Sequence[HostResult[Planned]], file: TextIO) -> None:
+        """Print what there is to say beside the plans."""
+        ...
+
+
+def show_plans_only(
+    state: State, plans: Sequence[HostResult[Planned]], review: Review | None = None
+) -> NoReturn:
     """Show what would be done, each plan once, and leave."""
     if state.output != "table":
         state.finish(plans)
     show_plans(group_plans(plans), sys.stdout)
+    if review is not None:
+        review.show(plans, sys.stdout)
     state.finish([plan for plan in plans if not plan.ok] or plans, Table((), lambda _: ()))
 
 
 def show_and_ask(
-    state: State, plans: Sequence[HostResult[Planned]], options: Rollout, *, more: int = 0
+    state: State,
+    plans: Sequence[HostResult[Planned]],
+    options: Rollout,
+    *,
+    more: int = 0,
+    review: Review | None = None,
 ) -> None:
     """Show each plan once, and ask whether to go on, unless nothing would be done anyway.
 
@@ -44,6 +65,8 @@ def show_and_ask(
     stopped = sum(not plan.ok for plan in plans) > options.tolerance.allowed(len(plans))
     if state.output == "table" or not state.yes:
         show_plans(groups, sys.stderr)
+        if review is not None:
+            review.show(plans, sys.stderr)
     count = max(more, sum(bool(plan.result and plan.result.steps) for plan in plans))
     if count and not stopped:
         ask(state, f"Change {count} host{'s' if count != 1 else ''}?")
