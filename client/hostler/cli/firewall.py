@@ -14,6 +14,7 @@ from hostler.cli.examples import examples
 from hostler.cli.firewall_connections import connections
 from hostler.cli.firewall_counters import counters, top
 from hostler.cli.firewall_apply import apply
+from hostler.cli.firewall_export import export
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.plans import RpcChange
 from hostler.results import exit_code
@@ -116,3 +117,4 @@ def _show(host: str, answer: Any) -> None:
 for _command in (connections, counters, top):
     firewall.add_command(_command)
 firewall.add_command(apply)
+firewall.add_command(export)
