@@ -15,6 +15,7 @@ from hostler.cli.firewall_connections import connections
 from hostler.cli.firewall_counters import counters, top
 from hostler.cli.firewall_apply import apply
 from hostler.cli.firewall_export import export
+from hostler.cli.firewall_import import import_
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.plans import RpcChange
 from hostler.results import exit_code
@@ -118,3 +119,4 @@ for _command in (connections, counters, top):
     firewall.add_command(_command)
 firewall.add_command(apply)
 firewall.add_command(export)
+firewall.add_command(import_)
