@@ -16,6 +16,7 @@ from hostler.cli.firewall_counters import counters, top
 from hostler.cli.firewall_apply import apply
 from hostler.cli.firewall_export import export
 from hostler.cli.firewall_import import import_
+from hostler.cli.firewall_sets import sets
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.plans import RpcChange
 from hostler.results import exit_code
@@ -120,3 +121,4 @@ for _command in (connections, counters, top):
 firewall.add_command(apply)
 firewall.add_command(export)
 firewall.add_command(import_)
+firewall.add_command(sets)
