@@ -17,6 +17,7 @@ from hostler.cli.firewall_apply import apply
 from hostler.cli.firewall_export import export
 from hostler.cli.firewall_import import import_
 from hostler.cli.firewall_sets import sets
+from hostler.cli.firewall_shadow import shadow
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.plans import RpcChange
 from hostler.results import exit_code
@@ -122,3 +123,4 @@ firewall.add_command(apply)
 firewall.add_command(export)
 firewall.add_command(import_)
 firewall.add_command(sets)
+firewall.add_command(shadow)
