@@ -20,13 +20,12 @@ HOSTS = "hosts"
 MOST_FILES = 1000
 _OUTPUT_ONLY = ("etag", "update_time")
 _ENTRY = re.compile(r"(rules|fragments)\[(\d+)\]")
-_NUMBERED = re.compile(r"(rule|masquerade|source-nat|redirect|isolated)-(\d+)")
-_FORWARD = re.compile(r"forward-([a-z]+)-(\d+)")
+_NUMBERED = re.compile(r"(rule|masquerade|source-nat|isolated)-(\d+)")
+_OF_PORT = re.compile(r"(forward|redirect)-([a-z]+)-(\d+)")
 _LISTS = {
     "rule": "rules",
     "masquerade": "masquerades",
     "source-nat": "source_nats",
-    "redirect": "redirects",
     "isolated": "isolated_networks",
 }
 
@@ -53,19 +52,20 @@ class RulesetFile:
         return f"{self.document.place(self._path_of(rule))}: rule {rule}"
 
     def _path_of(self, rule: str) -> str:
-        for kind in ("rules", "fragments"):
+        for kind, prefix in (("rules", ""), ("fragments", "fragment-")):
             for index, each in enumerate(getattr(self.ruleset, kind)):
-                if each.id == rule:
+                if prefix + each.id == rule:
                     return f"{kind}[{index}]"
         if found := _NUMBERED.fullmatch(rule):
             return f"{_LISTS[found[1]]}[{int(found[2]) - 1}]"
-        if found := _FORWARD.fullmatch(rule):
-            names = ruleset_pb2.Protocol.Name
-            for index, each in enumerate(self.ruleset.forwards):
-                protocol = names(each.protocol).removeprefix("PROTOCOL_").lower()
-                if (protocol, str(each.port)) == found.groups():
-                    return f"forwards[{index}]"
-        return ""
+        if found := _OF_PORT.fullmatch(rule):
+            kind = f"{found[1]}s"
+            for index, each in enumerate(getattr(self.ruleset, kind)):
+                protocol = ruleset_pb2.Protocol.Name(each.protocol).removeprefix("PROTOCOL_")
+                if (protocol.lower(), str(each.port)) == found.group(2, 3):
+                    return f"{kind}[{index}]"
+        hook = rule.removeprefix("policy-").removesuffix("_forward")
+        return f"{hook}_policy" if rule.startswith("policy-") else ""
 
 
 def entry_of(document: Document, key_path: str) -> str:

@@ -13,6 +13,15 @@ from hostler.firewall_iptables_nat import NatRules
 from hostler.firewall_iptables_text import Option, Saved, parse
 
 _HOOKS = {"INPUT": "input", "FORWARD": "forward", "OUTPUT": "output"}
+_STAYS_OPEN = {
+    "input": "an input policy of DROP is for IPv4 and IPv6, and lets established connections, lo, "
+    "ICMP, DHCP and Hostler's own ports pass; --exact has a last rule instead",
+    "forward": "a forward policy of DROP is for IPv4 and IPv6, and lets established connections, "
+    "what forwards lead in and what masqueraded networks send out pass; --exact has a last rule "
+    "instead",
+    "output": "an output policy of DROP is for IPv4 and IPv6, and lets established connections, "
+    "lo, ICMP and DHCP pass; --exact has a last rule instead",
+}
 # Forwards of PREROUTING are there when OUTPUT asks for the same.
 _NAT = ("PREROUTING", "OUTPUT", "POSTROUTING", "INPUT")
 _ACTIONS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "LOG": "count"}
@@ -26,15 +35,22 @@ _LOG_PREFIXES = ("--log-prefix", "--nflog-prefix")
 
 
 def import_iptables(
-    text: str, name: str, *, ipv6: bool | None = None, both_families: bool = False
+    text: str,
+    name: str,
+    *,
+    ipv6: bool | None = None,
+    both_families: bool = False,
+    exact: bool = False,
 ) -> Imported:
     """Make a ruleset of iptables-save. Raises ImportFailed if the text is none.
 
-    Rules without addresses hold for the family of the text alone, unless `both_families`.
+    Rules without addresses hold for the family of the text alone, unless `both_families`. With
+    `exact` a last rule drops what a policy of DROP dropped, where a policy of ours would let pass
+    what it always does.
     """
     made = Imported.named(name)
     saved = parse(text, made, ipv6=ipv6)
-    _Filter(saved, made, both_families=both_families).add()
+    _Filter(saved, made, both_families=both_families, exact=exact).add()
     chains = Chains(saved, made, "nat")
     NatRules(saved.ipv6, made).add((base, each) for base in _NAT for each in chains.reached(base))
     _tell_other_tables(saved, made)
@@ -53,9 +69,10 @@ def _tell_other_tables(saved: Saved, made: Imported) -> None:
 
 
 class _Filter:
-    def __init__(self, saved: Saved, made: Imported, *, both_families: bool) -> None:
+    def __init__(self, saved: Saved, made: Imported, *, both_families: bool, exact: bool) -> None:
         self._saved = saved
         self._made = made
+        self._exact = exact
         self._any = () if both_families else (("::/0" if saved.ipv6 else "0.0.0.0/0"),)
 
     def add(self) -> None:
@@ -67,18 +84,27 @@ class _Filter:
                     self._add(hook, each)
                 except Unsayable as error:
                     self._made.cannot_say(each.line.number, each.line.text, str(error))
+            self._add_last(base, hook)
         self._tell_unreached()
 
     def _add_policy(self, base: str, hook: str) -> None:
         policy, line = self._saved.policies.get(("filter", base), ("ACCEPT", None))
         if policy == "DROP":
-            setattr(self._made.ruleset, f"{hook}_policy", pb.ACTION_DROP)
-            self._made.note(
-                "a policy of DROP holds for IPv4 and IPv6, and keeps established connections, lo, "
-                "ICMP and Hostler's own ports open"
-            )
+            if not self._exact:
+                setattr(self._made.ruleset, f"{hook}_policy", pb.ACTION_DROP)
+                self._made.note(_STAYS_OPEN[hook])
         elif policy != "ACCEPT" and line is not None:
             self._made.cannot_say(line.number, line.text, f"there is no policy {policy}")
+
+    def _add_last(self, base: str, hook: str) -> None:
+        if self._exact and self._saved.policies.get(("filter", base), ("",))[0] == "DROP":
+            rule = pb.Rule(id=f"last-{hook}", hook=f"HOOK_{hook.upper()}", sources=self._any)
+            rule.action = pb.ACTION_DROP
+            self._made.ruleset.rules.append(rule)
+            self._made.note(
+                f"rule last-{hook} comes before those of rulesets with a higher priority, and "
+                "before what forwards lead in and masqueraded networks send out"
+            )
 
     def _add(self, hook: str, reached: Reached) -> None:
         match, target = reached.match, reached.line.target

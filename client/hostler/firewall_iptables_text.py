@@ -16,6 +16,7 @@ _RULE = re.compile(r"(?:\[\d+:\d+\] )?(-A (\S+)(?: .*)?)")
 _ARITY = {"--syn": 0, "--tcp-flags": 2, "--match-set": 2, "--random": 0, "--random-fully": 0}
 # What these are given may begin like an option.
 _SAYS_ANYTHING = ("--comment", "--log-prefix", "--nflog-prefix")
+_NEVER_NEGATED = ("-j", "-g", "-m")
 # Options that ask for the same of a packet.
 _SAME = {
     "-g": "-j",
@@ -111,7 +112,7 @@ def _read(saved: Saved, table: str, number: int, words: str, into: Imported) -> 
         return False
     try:
         options = tuple(_options(shlex.split(found[1])[2:]))
-        _refuse_doubles(options)
+        _refuse_nonsense(options)
     except (ValueError, Unsayable) as error:
         into.cannot_say(number, found[1], str(error))
         return True
@@ -119,10 +120,12 @@ def _read(saved: Saved, table: str, number: int, words: str, into: Imported) -> 
     return True
 
 
-def _refuse_doubles(options: tuple[Option, ...]) -> None:
+def _refuse_nonsense(options: tuple[Option, ...]) -> None:
     """All of them hold in iptables; of ours there is one of each kind."""
     seen = set()
     for option in options:
+        if option.negated and option.name in _NEVER_NEGATED:
+            raise Unsayable(f"{option} makes no sense")
         kind = _SAME.get(option.name, option.name)
         if kind in seen and kind != "-m":
             raise Unsayable(f"{option} beside another one has no words of ours")

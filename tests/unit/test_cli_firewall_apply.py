@@ -15,6 +15,7 @@ from client_doors import Host, World, make_server, rich, world
 
 from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.cli.main import cli
+from hostler.firewall_files import load_rulesets
 
 Run = Callable[..., Result]
 
@@ -376,3 +377,53 @@ def test_a_folder_without_rulesets(run: Run, tmp_path: Path) -> None:
     answer = run("-H", "h1", "--yes", "firewall", "apply", "-f", tmp_path / "none")
     assert answer.exit_code == 2
     assert "there is no *.toml in it" in answer.stderr
+
+
+ENTRIES = """\
+name = "all"
+bridge_policy = "drop"
+input_policy = "drop"
+[[forwards]]
+protocol = "tcp"
+port = 80
+target_address = "10.0.0.2"
+[[forwards]]
+protocol = "udp"
+port = 80
+target_address = "10.0.0.2"
+[[redirects]]
+protocol = "tcp"
+port = 81
+to_port = 82
+[[source_nats]]
+source = "10.0.0.0/8"
+[[masquerades]]
+source = "10.0.0.0/8"
+[[masquerades]]
+source = "10.1.0.0/16"
+[[fragments]]
+id = "f"
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ("forward-udp-80", 8),
+        ("redirect-tcp-81", 12),
+        ("source-nat-1", 16),
+        ("masquerade-2", 20),
+        ("fragment-f", 22),
+        ("policy-input", 3),
+        ("policy-bridge_forward", 2),
+        ("forward-tcp-99", 1),
+        ("gone", 1),
+    ],
+)
+def test_every_entry_is_found_by_the_id_that_hosts_give_it(
+    tmp_path: Path, rule: str, line: int
+) -> None:
+    path = tmp_path / "all.toml"
+    path.write_text(ENTRIES)
+    (file,) = load_rulesets([path])
+    assert file.where_rule(rule) == f"{path}:{line}: rule {rule}"

@@ -125,7 +125,14 @@ def test_policies() -> None:
     ruleset = done.ruleset
     assert (ruleset.input_policy, ruleset.output_policy) == (pb.ACTION_DROP, pb.ACTION_DROP)
     assert ruleset.forward_policy == 0
-    assert "keeps established connections, lo, ICMP" in done.notes[0]
+    assert [note.partition(" policy")[0] for note in done.notes] == ["an input", "an output"]
+    exact = made("-A INPUT -j LOG", table=table, exact=True)
+    assert (exact.ruleset.input_policy, exact.ruleset.output_policy) == (0, 0)
+    assert [(each.id, list(each.sources), each.action) for each in exact.ruleset.rules] == [
+        ("line-5", ANY, pb.ACTION_COUNT),
+        ("last-input", ANY, pb.ACTION_DROP),
+        ("last-output", ANY, pb.ACTION_DROP),
+    ]
 
 
 def test_rules_hold_for_their_family_alone_unless_told() -> None:

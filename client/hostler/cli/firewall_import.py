@@ -49,10 +49,17 @@ def import_() -> None:
     help="Have rules without addresses hold for IPv4 and IPv6. Otherwise they hold for the family "
     "of the text, as they did.",
 )
-def iptables(path: Path, name: str, ipv4: bool | None, both_families: bool) -> None:
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Drop by a last rule what a policy of DROP dropped. A policy of ours lets ICMP and some "
+    "more pass, and so can other rulesets.",
+)
+def iptables(path: Path, name: str, ipv4: bool | None, both_families: bool, exact: bool) -> None:
     """Import what iptables-save or ip6tables-save has written; FILE may be -."""
     ipv6 = None if ipv4 is None else not ipv4
-    _end(import_iptables(_read(path), name, ipv6=ipv6, both_families=both_families), path)
+    text = _read(path)
+    _end(import_iptables(text, name, ipv6=ipv6, both_families=both_families, exact=exact), path)
 
 
 @import_.command(
