@@ -114,22 +114,20 @@ def placed(error: HostError, files: Sequence[RulesetFile]) -> HostError:
     `files` are those of the request, in its order.
     """
     message = error.message
-    violations = []
-    # A place may begin like another one: the longer ones are led to their files first.
-    for each in sorted(error.violations, key=lambda v: -len(v.get("field", ""))):
-        where = where_of(each.get("field", ""), files)
+    violations: list[Mapping[str, str]] = []
+    for each in error.violations:
+        # A broken request names fields, a state that stands against it names subjects.
+        at = each.get("field") or each.get("subject") or ""
+        where = where_of(at, files) or where_of_rule(at, files)
+        violations.append({**each, "place": where} if where else each)
         if where:
             told = each.get("description", "")
-            message = message.replace(f"{each['field']}: {told}", f"{where}: {told}")
-    for each in error.violations:
-        where = where_of(each.get("field", ""), files) or where_of_rule(
-            each.get("subject", ""), files
-        )
-        violations.append({**each, "place": where} if where else each)
+            message = message.replace(f"{at}: {told}", f"{where}: {told}")
     metadata = dict(error.metadata)
     if where := where_of_rule(metadata.get("rule", ""), files):
         metadata["place"] = where
-        message = f"{where}: {message}"
+        if not any("place" in each for each in violations):
+            message = f"{where}: {message}"
     return replace(error, message=message, violations=tuple(violations), metadata=metadata)
 
 
