@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -49,18 +49,29 @@ class HostError:
     def __str__(self) -> str:
         """In one line, with each of its violations once."""
         text = f"{self.code} {self.reason}".strip() + f": {self.message}"
+        # The daemons' messages begin with the first faults in the same words.
+        return "; ".join((text, *(told for told in self._told() if told not in self.message)))
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the client has said which lines of files it is about."""
+        return "place" in self.metadata or any("place" in each for each in self.violations)
+
+    def lines(self) -> tuple[str, ...]:
+        """What `str` says, with each of its violations in a line of its own."""
+        told = tuple(self._told())
+        head = f"{self.code} {self.reason}".strip()
+        if not any(each in self.message for each in told):
+            head += f": {self.message}"
+        return (head, *told)
+
+    def _told(self) -> Iterator[str]:
         for each in self.violations:
             # A client that knows the file a field came from has said so.
-            place = (
-                each.get("place")
-                or each.get("field")
-                or " ".join(filter(None, (each.get("type"), each.get("subject"))))
-            )
-            told = f"{place}: {each.get('description', '')}"
-            # The daemons' messages begin with the first faults in the same words.
-            if told not in self.message:
-                text += f"; {told}"
-        return text
+            place = each.get("place") or each.get("field")
+            if not place:
+                place = " ".join(filter(None, (each.get("type"), each.get("subject"))))
+            yield f"{place}: {each.get('description', '')}"
 
 
 class CallFailed(Exception):

@@ -161,14 +161,21 @@ def violation(field: str, what: str) -> Any:
 
 def test_a_refused_plan_changes_no_host(fleet: World, run: Run, rules: Path) -> None:
     fault = violation("rulesets[1].rules[0].sources[1]", "must be a network")
-    fleet.hosts["h9x"].refusals["ApplyRulesets"] = [fault]
+    for name in ("h1", "h9x"):
+        fleet.hosts[name].refusals["ApplyRulesets"] = [fault, fault]
+    plan = run("-H", "all", "--plan", "firewall", "apply", "-f", rules)
+    assert plan.exit_code == 1
+    assert "1 host: h2\n  replace table for base\n" in plan.stdout
     answer = run("-H", "all", "--yes", "--max-failures", "9", "firewall", "apply", "-f", rules)
     assert answer.exit_code == 1
-    assert (
-        f"h9x: INVALID_ARGUMENT INVALID_REQUEST: {rules}/20-web.toml:13: rule http: "
-        "rules[0].sources[1]: must be a network; change.request_id: must be a UUID\n"
-    ) in answer.stderr
-    assert "Nothing was changed: h9x refused the plan." in answer.stderr
+    told = (
+        "h1, h9x: INVALID_ARGUMENT INVALID_REQUEST\n"
+        f"  {rules}/20-web.toml:13: rule http: rules[0].sources[1]: must be a network\n"
+        "  change.request_id: must be a UUID\n"
+    )
+    assert told in plan.stderr
+    assert told in answer.stderr
+    assert "Nothing was changed: h1, h9x refused the plan." in answer.stderr
     assert not any(asked(fleet, validate_only=False).values())
     assert applied(fleet) == {"h1": [], "h2": [], "h9x": []}
 
@@ -231,6 +238,27 @@ def test_what_touches_the_caller_goes_out_under_confirm(
     assert {domain for domain, _ in fleet.hosts["h2"].peers} == {"netns", "firewall"}
     again = run("--yes", *args)
     assert "path between" not in again.stderr
+
+
+def test_a_resumed_run_keeps_its_confirm(fleet: World, run: Run, rules: Path) -> None:
+    fleet.hosts["h1"].touches_caller = True
+    busy = rich(grpc.StatusCode.FAILED_PRECONDITION, "BUSY", "not now")
+    fleet.hosts["h1"].refusals["ApplyRulesets"] = [None, busy]
+    assert run("-H", "h1", "--yes", "firewall", "apply", "-f", rules).exit_code == 1
+    resumed = run("--yes", "runs", "resume", "last")
+    assert resumed.exit_code == 0, resumed.output
+    calls = asked(fleet, validate_only=False)["h1"]
+    assert [call.change.confirm.within.seconds for call in calls] == [60, 60]
+    assert applied(fleet)["h1"] == ["base", "web"]
+
+
+def test_many_faults_of_one_host_are_cut(fleet: World, run: Run, rules: Path) -> None:
+    fields = {f"rulesets[0].rules[{n}].id": "is bad" for n in range(60)}
+    fault = rich(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "bad", fields=fields)
+    fleet.hosts["h1"].refusals["ApplyRulesets"] = [fault]
+    answer = run("-H", "h1", "--yes", "firewall", "apply", "-f", rules)
+    assert answer.stderr.count("10-base.toml:1: rule rule-") == 50
+    assert "  … and 10 more\n" in answer.stderr
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def test_what_a_host_refuses_names_its_place(fleet: World, tmp_path: Path) -> No
     fleet.hosts["h1"].refusals["StartShadow"] = [fault]
     answer = run(fleet, "-H", "h1", "--yes", "firewall", "shadow", "start", "-f", path)
     assert answer.exit_code == 1
-    assert f"h1: INVALID_ARGUMENT INVALID_REQUEST: {path}:4: rule x: rules[0].id: is bad\n" in (
-        answer.stderr
-    )
+    assert (
+        f"h1: INVALID_ARGUMENT INVALID_REQUEST\n  {path}:4: rule x: rules[0].id: is bad\n"
+    ) in answer.stderr
 
 
 def test_it_needs_no_confirmation(fleet: World, tmp_path: Path) -> None:

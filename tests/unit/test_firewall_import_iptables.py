@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -378,3 +380,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert 'sources = ["::/0"]' in again.stdout
     none = CliRunner().invoke(cli, ["firewall", "import", "iptables", str(tmp_path / "none")])
     assert none.exit_code == 2
+
+
+def test_the_command_reads_its_input() -> None:
+    main = "import sys; from hostler.cli.main import main; sys.argv[0] = 'hostler'; main()"
+    command = [sys.executable, "-c", main, "firewall", "import", "iptables", "-"]
+    text = EMPTY + "-A INPUT -p tcp -j ACCEPT\nCOMMIT\n"
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'id = "line-5"' in done.stdout

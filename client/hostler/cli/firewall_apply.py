@@ -27,6 +27,7 @@ _MOST_FINDINGS = 50
 _FILE = examples(
     'name = "base"',
     'hosts = ["role=web", "db*"]     # only these of the selected hosts; absent: all of them',
+    "priority = 10                   # lower ones are asked first; absent: 0",
     'input_policy = "drop"',
     "[[rules]]",
     'id = "ssh"',

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import click
 
+from hostler.limits import shortened
 from hostler.outcome import Outcome, changes_of, of_answer
 from hostler.plans import PlanGroup
 from hostler.results import HostResult
@@ -18,6 +19,7 @@ from hostler.results import HostResult
 _OUTCOMES = {Outcome.APPLIED: "changed", Outcome.UNCHANGED: "unchanged"}
 # Each run of fewer columns would break lines of a table that a program reads.
 _PIPED_WIDTH = 10_000
+_MOST_LINES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,26 @@ def _show_table(results: Sequence[HostResult[Any]], table: Table | None) -> None
 
 
 def show_errors(results: Sequence[HostResult[Any]]) -> None:
-    """Name every host that failed, on standard error, and what somebody else is to do about it."""
+    """Name every host that failed, on standard error, and what somebody else is to do about it.
+
+    What is about lines of files is the operator's to put right: hosts that say the same of them are
+    named together, and each line is told in a line of its own.
+    """
+    of_files: dict[tuple[str, ...], list[str]] = {}
     for result in results:
-        if result.error is not None:
-            where = f"{result.host} {result.domain}".strip()
+        if result.error is None:
+            continue
+        where = f"{result.host} {result.domain}".strip()
+        if result.error.has_places:
+            of_files.setdefault(result.error.lines(), []).append(where)
+        else:
             click.secho(f"{where}: {printable(result.error)}", fg="red", err=True)
+    for (head, *lines), hosts in of_files.items():
+        click.secho(f"{shortened(hosts)}: {printable(head)}", fg="red", err=True)
+        for line in lines[:_MOST_LINES]:
+            click.secho(f"  {printable(line)}", fg="red", err=True)
+        if len(lines) > _MOST_LINES:
+            click.secho(f"  … and {len(lines) - _MOST_LINES} more", fg="red", err=True)
     for line in _approvals_needed(results):
         click.echo(printable(line), err=True)
 
