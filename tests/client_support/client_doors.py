@@ -261,7 +261,6 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
         process_pb2_grpc.add_ProcessServiceServicer_to_server(Processes(host), server)
         counter_pb2_grpc.add_CounterServiceServicer_to_server(Counters(host), server)
     else:
-        ruleset_pb2_grpc.add_RulesetServiceServicer_to_server(Rulesets(host), server)
         client_connections.add_to(server, host)
         add_firewall_to(server, host)
     return server

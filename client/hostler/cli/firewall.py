@@ -11,9 +11,9 @@ from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.channel import rpc
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
+from hostler.cli.firewall_apply import apply
 from hostler.cli.firewall_connections import connections
 from hostler.cli.firewall_counters import counters, top
-from hostler.cli.firewall_apply import apply
 from hostler.cli.firewall_export import export
 from hostler.cli.firewall_import import import_
 from hostler.cli.firewall_sets import sets
@@ -117,10 +117,5 @@ def _show(host: str, answer: Any) -> None:
         click.secho(f"drift: {printable(words)}", fg="yellow")
 
 
-for _command in (connections, counters, top):
+for _command in (apply, connections, counters, export, import_, sets, shadow, top):
     firewall.add_command(_command)
-firewall.add_command(apply)
-firewall.add_command(export)
-firewall.add_command(import_)
-firewall.add_command(sets)
-firewall.add_command(shadow)
