@@ -74,6 +74,8 @@ hostler.api.firewall.v1.ConnectionService/CountConnections    TTTU DD +++ T++
 hostler.api.firewall.v1.ConnectionService/FlushConnections    TTTU DD D++ TD+
 hostler.api.firewall.v1.RuleCounterService/ListRuleCounters   TTTU DD +++ T++
 hostler.api.firewall.v1.RuleCounterService/WatchRuleCounters  TTTU DD +++ T++
+hostler.api.firewall.v1.PacketLogService/FollowPacketLog      TTTU DD +++ T++
+hostler.api.firewall.v1.PacketLogService/GetPacketLogState    TTTU DD +++ T++
 grpc.health.v1.Health/Check                                   TTTU DD +++ T++
 grpc.health.v1.Health/Watch                                   TTTU DD +++ T++
 grpc.health.v1.Health/List                                    TTTU DD +++ T++

@@ -11,16 +11,20 @@ from hostler.api.firewall.v1 import (
     connection_pb2_grpc,
     counter_pb2,
     counter_pb2_grpc,
+    packet_log_pb2,
+    packet_log_pb2_grpc,
     ruleset_pb2,
     ruleset_pb2_grpc,
 )
 from hostlerd.firewall.errors import NftRejected, ScratchUnavailable
 from hostlerd.firewall.kernel import Kernel
+from hostlerd.firewall.kernel.packet_log import PacketLog
 from hostlerd.firewall.kernel.probe import PROBES
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.plan import change, table
 from hostlerd.firewall.service.connection import ConnectionService
 from hostlerd.firewall.service.counter import RuleCounterService
+from hostlerd.firewall.service.packet_log import PacketLogService
 from hostlerd.firewall.service.ruleset import RulesetService
 from hostlerd.runtime.config import ConfigurationInvalid
 from hostlerd.runtime.domain import Domain, Runtime, Service
@@ -37,17 +41,19 @@ def build(runtime: Runtime) -> Domain:
     except (TypeError, ValueError) as e:
         raise ConfigurationInvalid(f"firewall.management_networks: {e}") from e
     changes = runtime.changes(kernel)
+    packet_log = PacketLog()
     return Domain(
         services=(
             _service(ruleset_pb2, ruleset_pb2_grpc, RulesetService(runtime, kernel, changes)),
             _service(connection_pb2, connection_pb2_grpc, ConnectionService(runtime, changes)),
             _service(counter_pb2, counter_pb2_grpc, RuleCounterService(runtime, kernel)),
+            _service(packet_log_pb2, packet_log_pb2_grpc, PacketLogService(runtime, packet_log)),
         ),
         probes=PROBES,
         restore=lambda: restore(kernel),
         tidy=kernel.sweep,
-        due=kernel.due,
-        upkeep=lambda: upkeep(kernel),
+        due=lambda: _soonest(kernel.due(), packet_log.due()),
+        upkeep=lambda: upkeep(kernel, packet_log),
     )
 
 
@@ -58,8 +64,15 @@ def _service(messages: Any, generated: Any, servicer: Any) -> Service:
     return Service(messages.DESCRIPTOR.services_by_name[name], add, servicer)
 
 
-def upkeep(kernel: Kernel) -> tuple[str, ...]:
+def _soonest(*due_s: float | None) -> float | None:
+    return min((s for s in due_s if s is not None), default=None)
+
+
+def upkeep(kernel: Kernel, packet_log: PacketLog) -> tuple[str, ...]:
     """Take away what has ended; answers what was done. Raises DomainError, OSError."""
+    if packet_log.end():
+        # What a reader leaves behind is nothing that a record would be about.
+        return ()
     steps = change.upkeep(kernel.observe()).steps
     with kernel.applying() as apply:
         for step in steps:

@@ -87,3 +87,13 @@ class TrackingUnavailable(DomainError):
     """The kernel's connection tracking does not answer; the message has its words."""
 
     code, reason = Code.FAILED_PRECONDITION, "TRACKING_UNAVAILABLE"
+class PacketLogBusy(DomainError):
+    """Another program reads the group that rules log to; the kernel allows one."""
+
+    code, reason = Code.FAILED_PRECONDITION, "PACKET_LOG_BUSY"
+
+
+class PacketLogUnavailable(DomainError):
+    """The kernel does not let its packet log be read; the message says why."""
+
+    code, reason = Code.FAILED_PRECONDITION, "PACKET_LOG_UNAVAILABLE"
