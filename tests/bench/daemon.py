@@ -38,7 +38,10 @@ LONG_LIVED = "idle_s = 300\n[limits]\nconnections = 4096\nconnections_per_peer =
 
 @dataclass
 class Daemon:
-    """The folders of one daemon, where it listens, and its process once it is started."""
+    """The folders of one daemon, where it listens, and its process once it is started.
+
+    `wrap` is a command that becomes another one, such as `ip netns exec NAME`.
+    """
 
     folder: Path
     authority: Authority
@@ -47,6 +50,7 @@ class Daemon:
     run: Path
     arguments: Sequence[str] = NETNS
     environment: dict[str, str] = field(default_factory=dict)
+    wrap: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -70,7 +74,7 @@ class Daemon:
         }
         local = self.folder / "local.sock"
         local.unlink(missing_ok=True)
-        argv = [ACTIVATE, *(f"--setenv={name}={value}" for name, value in env.items())]
+        argv = [*self.wrap, ACTIVATE, *(f"--setenv={name}={value}" for name, value in env.items())]
         argv += ["-l", f"0.0.0.0:{self.port}", "-l", str(local), sys.executable, *self.arguments]
         with (self.folder / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(argv, stderr=stderr, stdout=stderr)

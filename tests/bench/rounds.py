@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: Whether somebody has asked for the long form of benchmarks that have one.
+LONG = False
+
 
 def in_turn(
     contestants: Mapping[str, Callable[[], T]], rounds: int, budget_s: float

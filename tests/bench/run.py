@@ -1,6 +1,6 @@
 """Run the benchmarks, print their table, write build/bench.json.
 
-    build/venv/bin/python tests/bench/run.py [--only=NAME]
+    build/venv/bin/python tests/bench/run.py [--only=NAME] [--long]
 
 Nothing is judged by its time: a missed target is shown, and the status is 0. It is 1 when a
 benchmark could not be run; what the others found is reported all the same.
@@ -17,9 +17,11 @@ import traceback
 from pathlib import Path
 
 import daemon
+import rounds
 from report import Row, as_json, as_table
 
 NAMES = ("command", "namespaces", "unary", "activation", "fanout", "memory", "connections")
+NAMES = ("command", "namespaces", "unary", "activation", "fanout", "memory", "packet_log")
 REPORT = Path(__file__).parents[2] / "build/bench.json"
 
 
@@ -27,7 +29,9 @@ def main() -> int:
     """Run what the command line names; answers the exit status."""
     parser = argparse.ArgumentParser(description="Benchmarks beside their peers, in one run.")
     parser.add_argument("--only", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
-    only = parser.parse_args().only
+    parser.add_argument("--long", action="store_true", help="packet_log: a minute, three times")
+    asked = parser.parse_args()
+    only, rounds.LONG = asked.only, asked.long
     daemon.require_root()
     # Like an interrupt: what a benchmark has made is cleaned up on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
