@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from firewall_packets import MULTICAST, as_frame, counted, frames, load, send, sniffer
 from firewall_topology import Host, Network, Router, hosts, join
 
 from hostler.api.firewall.v1 import packet_log_pb2 as pb
@@ -31,7 +32,6 @@ pytestmark = pytest.mark.kernel
 
 CONTEXT: Any = None
 WITHIN_S = 20.0
-_OUTGOING, _MULTICAST = 4, b"\x33\x33"
 
 
 class InPlace:
@@ -39,29 +39,6 @@ class InPlace:
 
     async def blocking(self, work: Callable[..., Any], /, *args: Any) -> Any:
         return work(*args)
-
-
-def load(host: Host, *rules: str, hook: str = "prerouting") -> None:
-    """Give a host a table with these rules, each of them nft's words."""
-    lines = [
-        f"table inet t_{hook} {{",
-        f"chain c {{ type filter hook {hook} priority -400",
-        *rules,
-        "}",
-        "}",
-    ]
-    host.run(
-        lambda: subprocess.run(
-            ["/usr/sbin/nft", "-f", "-"], input="\n".join(lines), text=True, check=True
-        )
-    )
-
-
-def counted(host: Host) -> int:
-    """Answer how many packets the kernel's counter has counted."""
-    entries = json.loads(host.exec("/usr/sbin/nft", "-j", "list", "ruleset"))["nftables"]
-    terms = [t for e in entries if "rule" in e for t in e["rule"]["expr"]]
-    return sum(t["counter"]["packets"] for t in terms if "counter" in t)
 
 
 def until(look: Callable[[], Any]) -> Any:
@@ -90,57 +67,6 @@ def reading(host: Host, **options: int) -> Iterator[Reader]:
         yield reader
     finally:
         log.close()
-
-
-def send(count: int, port: int = 9, address: str = "127.0.0.1") -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        for _ in range(count):
-            s.sendto(b"x", (address, port))
-
-
-def sniffer(host: Host, link: str) -> socket.socket:
-    """The kernel's other witness: a packet socket on the link, IP of both versions."""
-
-    def opened() -> socket.socket:
-        s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        s.bind((link, 3))
-        s.settimeout(0.3)
-        return s
-
-    return host.run(opened)
-
-
-def frames(s: socket.socket) -> Iterator[tuple[bytes, ...]]:
-    """What came in: addresses of both layers, protocol, ports or type, length, flags."""
-    while True:
-        try:
-            frame, origin = s.recvfrom(2000)
-        except TimeoutError:
-            return
-        # Of what the hosts say by themselves, nothing: it comes when it likes.
-        if origin[2] == _OUTGOING or frame[:2] == _MULTICAST:
-            continue
-        v6 = frame[12:14] == b"\x86\xdd"
-        if not v6 and frame[12:14] != b"\x08\0":
-            continue
-        source, upper = (22, 54) if v6 else (26, 14 + 4 * (frame[14] & 15))
-        size, protocol = (16, frame[20]) if v6 else (4, frame[23])
-        ports = frame[upper : upper + 4] if protocol in (6, 17) else b"\0\0\0" + frame[upper:][:1]
-        yield (
-            frame[:6], frame[6:12], frame[source : source + size],
-            frame[source + size : source + 2 * size], bytes([protocol]), ports,
-            (len(frame) - 14).to_bytes(4, "big"),
-            frame[upper + 13 : upper + 14] if protocol == 6 else b"\0",
-        )  # fmt: skip
-
-
-def as_frame(p: dict[str, Any]) -> tuple[bytes, ...]:
-    ports = p["source_port"].to_bytes(2, "big") + p["destination_port"].to_bytes(2, "big")
-    return (
-        p["destination_mac"], p["source_mac"], p["source"], p["destination"],
-        bytes([p["protocol_number"]]), ports, p["length_bytes"].to_bytes(4, "big"),
-        bytes([p["tcp_flags"]]),
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +103,7 @@ def test_packets_are_what_a_packet_socket_sees(network: Network) -> None:
         until(lambda: reader.ring.state[0] >= 6 and not time.sleep(0.3))
         logged = packets(reader.ring.take(0, 1000))
         witnessed = sorted(frames(s))
-    logged = [p for p in logged if p["destination_mac"][:2] != _MULTICAST]
+    logged = [p for p in logged if p["destination_mac"][:2] != MULTICAST]
     assert sorted(map(as_frame, logged)) == witnessed
     told = {(p["protocol_number"], len(p["source"])) for p in logged}
     assert told >= {(17, 4), (17, 16), (6, 4), (6, 16), (1, 4), (58, 16)}
