@@ -105,6 +105,20 @@ def test_a_header_that_is_cut_short_counts_as_malformed(body: bytes) -> None:
         assert (batch.first, batch.last) == (1, 3)
 
 
+@pytest.mark.parametrize("length", [0, 3, 200])
+def test_an_attribute_that_says_a_wrong_length_counts_as_malformed(length: int) -> None:
+    # 200 would reach into the message that follows.
+    spoiled_one = message(V4, extra=struct.pack("=HHI", length, 2, 7))
+    batch = parse(spoiled_one + message(V4 + TCP) + message(V4 + TCP))
+    assert (len(batch.packed), batch.malformed) == (2, 1)
+
+
+@pytest.mark.parametrize("length", [0, 19, 5000])
+def test_what_follows_a_message_of_a_wrong_length_is_not_guessed(length: int) -> None:
+    batch = parse(message(V4) + struct.pack("=IH", length, 0x400) + bytes(100))
+    assert (len(batch.packed), batch.malformed) == (1, 1)
+
+
 GOOD = message(V4 + TCP, seq=1, in_=1) + message(V6 + TCP, IPV6, seq=2, extra=attribute(8, b"\0\6"))
 
 
@@ -156,17 +170,31 @@ def test_what_is_packed_comes_out_again(head: Any, some: bytes, macs: int) -> No
 class Plain:
     """A ring as one would tell it: a list of what has happened, and a follower's way through."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self.events: list[tuple[str, int]] = [("start", 0)]
+        self.most = most
+        self.groups: list[list[int]] = []
 
-    def told(self, after: int, seq: int, kept: int) -> tuple[list[int], int]:
+    def put(self, count: int) -> None:
+        """Packets come together, and go together."""
+        self.groups.append([len(self.events) + i for i in range(count)])
+        self.events += [("packet", 1)] * count
+        while len(self.groups) > 1 and sum(map(len, self.groups)) > self.most:
+            del self.groups[0]
+
+    @property
+    def kept(self) -> int:
+        """The first packet that is still there."""
+        return self.groups[0][0] if self.groups else 1
+
+    def told(self, after: int, seq: int) -> tuple[list[int], int]:
         """Numbers that a follower gets from `after` to `seq`, and what is lost to it."""
         numbers, lost = [], 0
         for number in range(after + 1, seq + 1):
             kind, count = self.events[number]
             if kind == "loss":
                 lost += count
-            elif number < kept:
+            elif number < self.kept:
                 lost += 1
             else:
                 numbers.append(number)
@@ -187,12 +215,12 @@ def test_followers_are_told_of_all_once(
     made: list[tuple[str, int]], most: int, by_bytes: bool
 ) -> None:
     ring = Ring(10**6, most * (OVERHEAD_BYTES + 4)) if by_bytes else Ring(most, 10**9)
-    plain, place = Plain(), 0
+    plain, place = Plain(most), 0
     for what, count in made:
         if what == "put":
             packed = [struct.pack("I", len(plain.events) + i) for i in range(count)]
             ring.put([ORIGIN] * count, packed)
-            plain.events += [("packet", 1)] * count
+            plain.put(count)
         elif what == "loss":
             ring.put_loss(count, count)
             plain.events.append(("loss", count))
@@ -201,8 +229,7 @@ def test_followers_are_told_of_all_once(
             place = min(count, len(plain.events) - 1)
         else:
             taken = ring.take(place, count)
-            first = ring.state[1]
-            expected, lost = plain.told(place, taken.seq, first)
+            expected, lost = plain.told(place, taken.seq)
             assert list(taken.numbers) == expected
             assert [struct.unpack("I", p)[0] for p in taken.packed] == expected
             assert taken.lost == lost
