@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostlerd.firewall.kernel.nflog_parse import parse
@@ -210,7 +210,9 @@ steps = st.lists(
 )
 
 
-@given(steps, st.integers(1, 12), st.booleans())
+# A small ring evicts; in a large one packets share chunks.
+@given(steps, st.integers(1, 12) | st.just(200), st.booleans())
+@example([("put", 1), ("loss", 1), ("put", 1), ("take", 6)], 200, False)
 def test_followers_are_told_of_all_once(
     made: list[tuple[str, int]], most: int, by_bytes: bool
 ) -> None:
@@ -249,3 +251,21 @@ def test_what_it_keeps_is_bounded() -> None:
     end = ring.take(0, 10**6)
     assert end.lost == 64_000 - len(end.packed) + 20_000
     assert end.lost_at_socket == 10_000
+
+
+@pytest.mark.parametrize("together", [1, 3, 64])
+def test_packets_that_come_one_by_one_are_kept_as_tightly_as_many(together: int) -> None:
+    ring = Ring(9000, 10**9)
+    for _ in range(9000 // together):
+        ring.put([ORIGIN] * together, [b"x" * 50] * together)
+    assert len(ring._chunks) < 60
+    assert list(ring.take(4321, 3).numbers) == [4322, 4323, 4324]
+
+
+def test_a_small_ring_is_not_emptied_by_one_more() -> None:
+    ring = Ring(80, 10**9)
+    for _ in range(500):
+        ring.put([ORIGIN], [b"x"])
+    last, first, _ = ring.state
+    assert last == 500
+    assert 70 <= last - first + 1 <= 80

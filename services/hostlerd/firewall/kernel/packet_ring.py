@@ -16,15 +16,20 @@ from hostlerd.firewall.model.packet import Origin
 
 #: What Python keeps beside a packet's bytes: its object, and its place in two lists.
 OVERHEAD_BYTES = 33 + 16
+# Packets that come one by one share a chunk: with one for each, a ring takes four times what it
+# counts, and who comes back late walks through all of them again and again.
+_CHUNK_PACKETS = 256
+# What goes when the ring is full is a chunk.
+_CHUNKS_LEAST = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chunk:
-    """Packets that came together; the first has the number `first`."""
+    """Packets with no loss between them; the first has the number `first`."""
 
     first: int
-    origins: Sequence[Origin]
-    packed: Sequence[bytes]
+    origins: list[Origin]
+    packed: list[bytes]
     size_bytes: int
 
     @property
@@ -79,7 +84,13 @@ class Ring:
         """Add packets."""
         size = sum(map(len, packed)) + OVERHEAD_BYTES * len(packed)
         with self._lock:
-            self._chunks.append(Chunk(self._seq + 1, origins, packed, size))
+            last = self._chunks[-1] if self._chunks else None
+            if last is not None and self._has_room(last, len(packed), size):
+                last.origins += origins
+                last.packed += packed
+                last.size_bytes += size
+            else:
+                self._chunks.append(Chunk(self._seq + 1, list(origins), list(packed), size))
             self._seq += len(packed)
             self._packets += len(packed)
             self._bytes += size
@@ -90,6 +101,15 @@ class Ring:
                 self._packets -= len(gone.packed)
                 self._bytes -= gone.size_bytes
                 self._evicted = gone.last
+
+    def _has_room(self, last: Chunk, packets: int, size_bytes: int) -> bool:
+        most = min(_CHUNK_PACKETS, self._most_packets // _CHUNKS_LEAST)
+        # A loss has a number of its own: what comes after it begins a chunk.
+        return (
+            last.last == self._seq
+            and len(last.packed) + packets <= most
+            and last.size_bytes + size_bytes <= self._most_bytes // _CHUNKS_LEAST
+        )
 
     def put_loss(self, lost: int, at_socket: int) -> None:
         """Add a loss; a negative one takes back what an earlier one has told too much."""
