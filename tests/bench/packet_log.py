@@ -30,7 +30,7 @@ from report import Row
 HERE = Path(__file__).with_name("packet_log_ends.py")
 NFT, ULOGD = "/usr/sbin/nft", "/usr/sbin/ulogd"
 FIREWALL = ("-m", "hostlerd.firewall")
-HOST, OUTSIDE = "hqlog", "hqlogout"
+HOST, OUTSIDE = f"hqlog{os.getpid()}", f"hqout{os.getpid()}"
 ADDRESS = "10.201.0.1"
 RATE = 20_000
 SECONDS, LONG_S = 4, 60

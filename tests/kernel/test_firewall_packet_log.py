@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -340,3 +341,17 @@ def test_it_is_read_while_followed_and_for_a_while_after(
     assert log.due() is None
     # The group is free again.
     alone.run(lambda: Group(GROUP, SNAPLEN_BYTES)).close()
+
+
+def test_the_right_to_administer_the_network_is_all_it_needs(alone: Host) -> None:
+    program = (
+        "from hostlerd.firewall.kernel.nflog import RCVBUF_BYTES, Group\n"
+        "with open('/proc/self/status') as f: print(f.read().split('CapEff:')[1].split()[0])\n"
+        f"g = Group({GROUP}, {SNAPLEN_BYTES}); print(g.drops(), g.rcvbuf_bytes >= RCVBUF_BYTES)"
+    )
+    bound = ["/usr/bin/setpriv", "--inh-caps=-all", "--no-new-privs"]
+    may = alone.exec(*bound, "--bounding-set=-all,+net_admin", sys.executable, "-c", program)
+    assert may.split() == [f"{1 << 12:016x}", "0", "True"]
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        alone.exec(*bound, "--bounding-set=-all", sys.executable, "-c", program)
+    assert "PacketLogUnavailable" in refused.value.stderr

@@ -115,6 +115,11 @@ class Group:
             raise
         return self._view[:size]
 
+    @property
+    def rcvbuf_bytes(self) -> int:
+        """What the kernel keeps of datagrams that were not read, by its own count."""
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
     def drops(self) -> int:
         """Answer how many datagrams the kernel had no room for, in all. 0 if it does not say."""
         try:

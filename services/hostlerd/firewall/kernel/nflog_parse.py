@@ -23,7 +23,7 @@ _TYPE_MASK = 0x3FFF
 _ETHERNET = 1
 
 # IP_CT_* of nf_conntrack_common.h, as states of PacketRecord.
-_STATES = {0: 1, 1: 2, 2: 3, 3: 1, 4: 2}
+_STATES = {0: 1, 1: 2, 2: 3, 3: 1, 4: 2, 7: 5}
 
 _NLMSG = Struct("=IH")
 _NLA = Struct("=HH")
