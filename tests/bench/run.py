@@ -20,8 +20,9 @@ import daemon
 import rounds
 from report import Row, as_json, as_table
 
-NAMES = ("command", "namespaces", "unary", "activation", "fanout", "memory", "connections")
-NAMES = ("command", "namespaces", "unary", "activation", "fanout", "memory", "packet_log")
+NAMES = (
+    "command", "namespaces", "unary", "activation", "fanout", "memory", "connections", "packet_log",
+)  # fmt: skip
 REPORT = Path(__file__).parents[2] / "build/bench.json"
 
 

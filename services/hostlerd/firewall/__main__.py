@@ -53,7 +53,7 @@ def build(runtime: Runtime) -> Domain:
         restore=lambda: restore(kernel),
         tidy=kernel.sweep,
         due=lambda: _soonest(kernel.due(), packet_log.due()),
-        upkeep=lambda: upkeep(kernel, packet_log),
+        upkeep=lambda: _keep_up(kernel, packet_log),
     )
 
 
@@ -68,11 +68,14 @@ def _soonest(*due_s: float | None) -> float | None:
     return min((s for s in due_s if s is not None), default=None)
 
 
-def upkeep(kernel: Kernel, packet_log: PacketLog) -> tuple[str, ...]:
+def _keep_up(kernel: Kernel, packet_log: PacketLog) -> tuple[str, ...]:
+    # What a reader leaves behind is nothing that a record would be about.
+    packet_log.end()
+    return upkeep(kernel)
+
+
+def upkeep(kernel: Kernel) -> tuple[str, ...]:
     """Take away what has ended; answers what was done. Raises DomainError, OSError."""
-    if packet_log.end():
-        # What a reader leaves behind is nothing that a record would be about.
-        return ()
     steps = change.upkeep(kernel.observe()).steps
     with kernel.applying() as apply:
         for step in steps:

@@ -87,6 +87,8 @@ class TrackingUnavailable(DomainError):
     """The kernel's connection tracking does not answer; the message has its words."""
 
     code, reason = Code.FAILED_PRECONDITION, "TRACKING_UNAVAILABLE"
+
+
 class PacketLogBusy(DomainError):
     """Another program reads the group that rules log to; the kernel allows one."""
 
