@@ -53,9 +53,11 @@ def default_url(configured: str = "") -> str:
 
 def open_runs(url: str = "") -> Runs:
     """Open a store, making it if it is not there. Raises RunsError."""
-    from hostler.runs_engine import open_engine
+    from hostler.runs_schema import VERSION, metadata, schema
+    from hostler.store_engine import Kind, open_engine
 
-    return Runs(*open_engine(url or default_url()))
+    kind = Kind("run records", metadata, schema, VERSION, RunsError)
+    return Runs(*open_engine(url or default_url(), kind))
 
 
 class Runs:
@@ -85,7 +87,7 @@ class Runs:
         """A transaction. Raises RunsError instead of the database's errors."""
         from sqlalchemy.exc import SQLAlchemyError
 
-        from hostler.runs_engine import READING, cause_of
+        from hostler.store_engine import READING, cause_of
 
         options = {READING: reading}
         try:

@@ -1,4 +1,4 @@
-"""Opening the database of run records: SQLite with a file of our own, or PostgreSQL."""
+"""Opening a database of ours: SQLite with a file of our own, or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 import sqlite3
 import stat
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from hostler.runs_model import RunsError
-from hostler.runs_schema import VERSION, metadata, schema
-
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Connection, Engine, MetaData, Table
+
+    from hostler.config import HostlerError
 
 READING = "hostler_reading"
 """The execution option of a transaction that only reads."""
@@ -26,29 +26,45 @@ _CONNECT_S = 10
 _ADVISORY_LOCK = 0x686F73746C6572
 
 
-def open_engine(url: str) -> tuple[Engine, str]:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a database holds: in words, its tables, the one that has their version, the error.
+
+    `synchronous` is SQLite's: FULL has what was written down there after a power cut too, NORMAL
+    may then have lost the newest transactions, each as a whole.
+    """
+
+    words: str
+    metadata: MetaData
+    schema: Table
+    version: int
+    error: type[HostlerError]
+    synchronous: str = "FULL"
+
+
+def open_engine(url: str, kind: Kind) -> tuple[Engine, str]:
     """Open a database and see to its tables; answer it, and how people call it.
 
-    Raises RunsError: not such a URL, cannot be opened, or made by a newer version.
+    Raises the error of its kind: not such a URL, cannot be opened, or made by a newer version.
     """
-    parsed = _parse(url)
+    parsed = _parse(url, kind)
     place = parsed.render_as_string(hide_password=True)
     try:
         if parsed.get_backend_name() == "sqlite":
             place = str(parsed.database)
-            engine = _sqlite(parsed)
+            engine = _sqlite(parsed, kind)
         else:
             engine = _postgresql(parsed)
-        _see_to_tables(engine, place)
+        _see_to_tables(engine, place, kind)
     except ModuleNotFoundError as error:
         message = (
-            f"run records at {place}: {error.name} is missing: pip install hostler[postgresql]"
+            f"{kind.words} at {place}: {error.name} is missing: pip install hostler[postgresql]"
         )
-        raise RunsError(message) from error
+        raise kind.error(message) from error
     except OSError as error:
-        raise RunsError(f"run records at {place}: {error.strerror}") from error
+        raise kind.error(f"{kind.words} at {place}: {error.strerror}") from error
     except SQLAlchemyError as error:
-        raise RunsError(f"run records at {place}: {cause_of(error)}") from error
+        raise kind.error(f"{kind.words} at {place}: {cause_of(error)}") from error
     return engine, place
 
 
@@ -57,18 +73,18 @@ def cause_of(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
-def _parse(url: str) -> URL:
+def _parse(url: str, kind: Kind) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         # Not told in its own words: they may hold a password.
-        raise RunsError("the URL of run records cannot be read") from error
+        raise kind.error(f"the URL of {kind.words} cannot be read") from error
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and parsed.database:
         return parsed.set(drivername="sqlite+pysqlite")
-    raise RunsError("the URL of run records must begin with sqlite:/// or postgresql://")
+    raise kind.error(f"the URL of {kind.words} must begin with sqlite:/// or postgresql://")
 
 
 def _postgresql(url: URL) -> Engine:
@@ -77,18 +93,17 @@ def _postgresql(url: URL) -> Engine:
     return create_engine(url, connect_args=options, pool_pre_ping=True)
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, kind: Kind) -> Engine:
     path = Path(str(url.database))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _make(path)
+    _make(path, kind)
     options = {"timeout": _BUSY_S, "isolation_level": None}
     engine = create_engine(url, connect_args=options)
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         _switch_to_wal(connection)
-        # FULL: what was written down is there after a power cut too.
-        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+        for pragma in (f"synchronous = {kind.synchronous}", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -100,13 +115,13 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, kind: Kind) -> None:
     """Make the file for its owner alone; SQLite would go by the umask, and makes its WAL alike."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise RunsError(f"run records at {path}: not a file")
+            raise kind.error(f"{kind.words} at {path}: not a file")
         if status.st_uid == os.geteuid() and status.st_mode & 0o077:
             os.fchmod(handle, 0o600)
     finally:
@@ -130,29 +145,29 @@ def _switch_to_wal(connection: Any) -> None:
             return
 
 
-def _see_to_tables(engine: Engine, place: str) -> None:
+def _see_to_tables(engine: Engine, place: str, kind: Kind) -> None:
     with engine.connect().execution_options(**{READING: True}) as connection:
         with connection.begin():
-            found = _version(connection)
+            found = _version(connection, kind)
     if found == 0:
         with engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 # Two that make the tables at once would both find none.
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
                 connection.execute(lock, {"key": _ADVISORY_LOCK})
-            if not (found := _version(connection)):
-                metadata.create_all(connection)
-                connection.execute(insert(schema).values(version=VERSION))
-                found = VERSION
-    if found > VERSION:
-        raise RunsError(
-            f"run records at {place} are of version {found}, made by a newer hostler; "
-            f"this one knows version {VERSION}"
+            if not (found := _version(connection, kind)):
+                kind.metadata.create_all(connection)
+                connection.execute(insert(kind.schema).values(version=kind.version))
+                found = kind.version
+    if found > kind.version:
+        raise kind.error(
+            f"{kind.words} at {place} are of version {found}, made by a newer hostler; "
+            f"this one knows version {kind.version}"
         )
 
 
-def _version(connection: Connection) -> int:
+def _version(connection: Connection, kind: Kind) -> int:
     """The version of the tables, 0 if there are none."""
-    if not inspect(connection).has_table(schema.name):
+    if not inspect(connection).has_table(kind.schema.name):
         return 0
-    return connection.execute(select(schema.c.version)).scalar() or 0
+    return connection.execute(select(kind.schema.c.version)).scalar() or 0
