@@ -85,17 +85,11 @@ class Runs:
     @contextmanager
     def begin(self, *, reading: bool = False) -> Iterator[Connection]:
         """A transaction. Raises RunsError instead of the database's errors."""
-        from sqlalchemy.exc import SQLAlchemyError
+        from hostler.store_engine import transaction
 
-        from hostler.store_engine import READING, cause_of
-
-        options = {READING: reading}
-        try:
-            with self.engine.connect().execution_options(**options) as connection:
-                with connection.begin():
-                    yield connection
-        except SQLAlchemyError as error:
-            raise RunsError(f"run records at {self.place}: {cause_of(error)}") from error
+        place = f"run records at {self.place}"
+        with transaction(self.engine, place, RunsError, reading=reading) as connection:
+            yield connection
 
     def newest(self, limit: int = 50) -> list[Run]:
         """The newest runs, newest first."""

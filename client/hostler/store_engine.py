@@ -6,6 +6,8 @@ import os
 import sqlite3
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +68,22 @@ def open_engine(url: str, kind: Kind) -> tuple[Engine, str]:
     except SQLAlchemyError as error:
         raise kind.error(f"{kind.words} at {place}: {cause_of(error)}") from error
     return engine, place
+
+
+@contextmanager
+def transaction(
+    engine: Engine, place: str, error_type: type[HostlerError], *, reading: bool = False
+) -> Iterator[Connection]:
+    """A transaction. Raises the error with where it was, instead of the database's errors."""
+    options: dict[str, Any] = {READING: reading}
+    driver: Any = engine.dialect.dbapi
+    try:
+        with engine.connect().execution_options(**options) as connection:
+            with connection.begin():
+                yield connection
+    except (SQLAlchemyError, driver.Error) as error:
+        # The driver's own errors are those of statements that went past SQLAlchemy.
+        raise error_type(f"{place}: {cause_of(error)}") from error
 
 
 def cause_of(error: Exception) -> str:
