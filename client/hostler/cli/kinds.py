@@ -32,6 +32,24 @@ class Seconds(click.ParamType[Any]):
         return seconds
 
 
+class Age(click.ParamType[Any]):
+    """How long something is kept, such as 90s, 30m, 12h or 30d; in seconds."""
+
+    name = "AGE"
+    _UNITS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it; a usage error if it is none."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"([1-9]\d{0,8})([smhd])", str(value))
+        if found is None or int(found[1]) * self._UNITS[found[2]] > 36500 * 86400:
+            self.fail(f"{value!r} is not an age such as 12h or 30d", param, ctx)
+        return float(int(found[1]) * self._UNITS[found[2]])
+
+
 class Failures(click.ParamType[Any]):
     """A number of hosts, or a share of them in percent."""
 
