@@ -20,6 +20,11 @@ from client_firewall import add_firewall_to
 from client_pending import Pending
 
 from hostler.api.common.v1 import audit_pb2_grpc, change_pb2, host_pb2_grpc
+from client_packets import PacketLog, PacketLogs
+from client_pending import Pending
+
+from hostler.api.common.v1 import audit_pb2_grpc, change_pb2, host_pb2_grpc
+from hostler.api.firewall.v1 import packet_log_pb2_grpc, ruleset_pb2, ruleset_pb2_grpc
 from hostler.api.netns.v1 import (
     counter_pb2_grpc,
     namespace_pb2,
@@ -56,6 +61,7 @@ class Host:
         self.pending = Pending(self)
         self.jobs: dict[str, dict[str, list[Any]]] = {}
         self.gives_up = False
+        self.packets = PacketLog()
         self.approvals: dict[str, dict[str, Any]] = {}
 
     def note(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
@@ -263,6 +269,8 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
     else:
         client_connections.add_to(server, host)
         add_firewall_to(server, host)
+        ruleset_pb2_grpc.add_RulesetServiceServicer_to_server(Rulesets(host), server)
+        packet_log_pb2_grpc.add_PacketLogServiceServicer_to_server(PacketLogs(host), server)
     return server
 
 
