@@ -23,6 +23,15 @@ from report import Row, as_json, as_table
 NAMES = (
     "command", "namespaces", "unary", "activation", "fanout", "memory", "connections", "packet_log",
 )  # fmt: skip
+    "command",
+    "namespaces",
+    "unary",
+    "activation",
+    "fanout",
+    "memory",
+    "packet_log",
+    "collect",
+)
 REPORT = Path(__file__).parents[2] / "build/bench.json"
 
 

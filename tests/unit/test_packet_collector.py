@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,11 @@ from packets_world import (
     whole,
 )
 from postgresql import cluster, programs
+
+from hostler.packet_retention import Retention
+from hostler.packet_store import PacketStore, PacketStoreError, Portion, open_packets
+from hostler.packet_writer import Batch, PacketWriter
+from hostler.packets import FOLLOW
 
 
 @pytest.fixture(scope="module")
@@ -121,26 +126,23 @@ def test_two_collectors_of_one_host_into_one_store(fleet: World, url: str) -> No
     assert set(found) == sent(fleet)
 
 
-def test_a_database_that_goes_away_is_waited_for(
-    fleet: World, postgresql: str, tmp_path: Path
-) -> None:
+def test_a_database_that_goes_away_is_waited_for(fleet: World, postgresql: str) -> None:
     import psycopg
 
     url = new_database(postgresql)
     for host in fleet.hosts.values():
         host.packets.pause_s, host.packets.batch = 0.1, 64
     process = collector(fleet, url)
-    kill = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s "
-        "AND query LIKE %s"
-    )
+    wait_for(lambda: stored(url) > 0, process)
     name = url.partition("?")[0].rpartition("/")[2]
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
     with psycopg.connect(postgresql, autocommit=True) as connection:
-        for _ in range(30):
-            wait_for(lambda: stored(url) > 0, process)
-            for word in ("COPY%", "%packet%"):
-                connection.execute(kill, (name, word))
-            time.sleep(0.05)
+        for _ in range(3):
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            connection.execute(end, (name,))
+            time.sleep(1.0)
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            time.sleep(1.0)
     for host in fleet.hosts.values():
         host.packets.pause_s = 0.0
     wait_for(lambda: stored(url) >= HOSTS * COUNT, process)
@@ -150,3 +152,57 @@ def test_a_database_that_goes_away_is_waited_for(
     assert len(found) == HOSTS * COUNT
     assert set(found) == sent(fleet)
     assert f"{HOSTS * COUNT} stored" in words
+
+
+class LosesAnswers(PacketStore):
+    """A store whose connection breaks every second time, after COMMIT or before it."""
+
+    calls = 0
+
+    def write(self, portions: Sequence[Portion]) -> None:
+        self.calls += 1
+        if self.calls % 4 == 0:
+            raise PacketStoreError("broken before COMMIT")
+        super().write(portions)
+        if self.calls % 4 == 2:
+            raise PacketStoreError("broken after COMMIT")
+
+
+def test_a_lost_answer_to_commit_stores_nothing_twice(url: str) -> None:
+    told: list[str] = []
+    records = made_records(2000, 3)
+    with open_packets(url) as store:
+        broken = LosesAnswers(store.engine, store.place)
+        writer = PacketWriter(broken, Retention(), told.append)
+        writer.start()
+        for at in range(0, 2000, 100):
+            part = records[at : at + 100]
+            answer = FOLLOW.response_type(reader="r", records=part, seq=part[-1].seq, lost=1)
+            writer.offer(Batch("h", answer))
+            wait_s = time.monotonic() + 20
+            while writer.totals.stored < at + 100 and time.monotonic() < wait_s:
+                time.sleep(0.01)
+        assert writer.end(30)
+        assert writer.failure is None
+    assert any("after COMMIT" in words for words in told)
+    assert any("before COMMIT" in words for words in told)
+    assert stored(url) == writer.totals.stored == 2000
+    assert asked(url, "SELECT last_seq, stored, lost FROM packet_readers") == [(2000, 2000, 20)]
+    assert asked(url, "SELECT count(*), sum(lost) FROM packet_gaps") == [(20, 20)]
+
+
+def test_what_comes_twice_or_late_is_stored_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/packets.sqlite"
+    records = made_records(30, 3)
+    with open_packets(url) as store:
+        writer = PacketWriter(store, Retention(), print)
+        writer.start()
+        for part in (records[:20], records[10:25], records[5:6], records[20:]):
+            answer = FOLLOW.response_type(reader="r", records=part, seq=part[-1].seq)
+            writer.offer(Batch("h", answer))
+        # Losses at the socket are told with no record, and at the same number.
+        writer.offer(Batch("h", FOLLOW.response_type(reader="r", seq=30, lost=4, lost_at_socket=4)))
+        assert writer.end(30)
+    assert [row[2] for row in whole(url)] == list(range(1, 31))
+    assert asked(url, "SELECT last_seq, lost, lost_at_socket FROM packet_readers") == [(30, 4, 4)]
+    assert asked(url, "SELECT after_seq, until_seq FROM packet_gaps") == [(30, 30)]

@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @store_option
 @where_option
 @click.option("--since", type=Moment(), help="From this time on, or so long ago: 24h, 2026-11-01.")
-@click.option("--top", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True)
 @click.option(
     "--html",
     "html_path",
