@@ -221,6 +221,8 @@ def _losses(connection: Connection, since_ns: int) -> list[Loss]:
         .join_from(gaps, readers, readers.c.id == gaps.c.reader_id)
         .where(gaps.c.time >= since_ns)
         .group_by(readers.c.host)
+        # What was told too much is taken back later, maybe all of it.
+        .having(lost > 0)
         .order_by(lost.desc(), readers.c.host)
     )
     return [Loss(host, int(n), int(at_socket)) for host, n, at_socket in connection.execute(query)]

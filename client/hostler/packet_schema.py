@@ -81,7 +81,8 @@ packets = Table(
     sqlite_with_rowid=False,
 )
 
-# What a daemon says is missing: so many records after one number and up to another.
+# What a daemon says is missing: so many records after one number and up to another. A later one may
+# take back, with a negative number, what was told too much at its socket: sums are right.
 gaps = Table(
     "packet_gaps",
     metadata,

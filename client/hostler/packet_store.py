@@ -47,7 +47,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """So many records are missing after one number and up to another; `time` in ns since 1970."""
+    """So many records are missing after one number and up to another; `time` in ns since 1970.
+
+    Negative if an earlier gap has told too many.
+    """
 
     after_seq: int
     until_seq: int

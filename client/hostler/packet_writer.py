@@ -175,8 +175,9 @@ class PacketWriter(threading.Thread):
         rows, gaps, unwanted, last = [], [], 0, before.last_seq
         holds = self._wanted.holds
         for answer in answers:
-            if answer.lost:
-                # A host's clock may be wrong: losses are told by the collector's.
+            if answer.lost or answer.lost_at_socket:
+                # Negative ones take back what was told too much: only sums are right. A host's
+                # clock may be wrong: losses are told by the collector's.
                 gaps.append(
                     Gap(last, max(last, answer.seq), answer.lost, answer.lost_at_socket,
                         time.time_ns())

@@ -202,7 +202,12 @@ def test_what_comes_twice_or_late_is_stored_once(tmp_path: Path) -> None:
             writer.offer(Batch("h", answer))
         # Losses at the socket are told with no record, and at the same number.
         writer.offer(Batch("h", FOLLOW.response_type(reader="r", seq=30, lost=4, lost_at_socket=4)))
+        # It were three, and none of them is known only by the socket's count any more.
+        back = FOLLOW.response_type(reader="r", seq=32, lost=-1, lost_at_socket=-4)
+        writer.offer(Batch("h", back))
+        writer.offer(Batch("h", FOLLOW.response_type(reader="r", seq=33, lost_at_socket=2)))
         assert writer.end(30)
     assert [row[2] for row in whole(url)] == list(range(1, 31))
-    assert asked(url, "SELECT last_seq, lost, lost_at_socket FROM packet_readers") == [(30, 4, 4)]
-    assert asked(url, "SELECT after_seq, until_seq FROM packet_gaps") == [(30, 30)]
+    assert asked(url, "SELECT last_seq, lost, lost_at_socket FROM packet_readers") == [(33, 3, 2)]
+    gaps = asked(url, "SELECT after_seq, until_seq, lost, lost_at_socket FROM packet_gaps")
+    assert gaps == [(30, 30, 4, 4), (30, 32, -1, -4), (32, 33, 0, 2)]

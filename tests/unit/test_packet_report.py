@@ -59,7 +59,9 @@ def filled(url: str, names: Mapping[str, str] | None = None) -> None:
                 record.rule = (names or {}).get(record.rule, record.rule)
             rows = [row_of(position.id, record) for record in records]
             lost = Gap(10, 500, 100 * number, number, time.time_ns())
-            gaps = [lost] if number != 2 else []
+            # Of the second host all of it is taken back.
+            back = Gap(500, 600, -200, -2, time.time_ns())
+            gaps = [lost, back] if number == 2 else [lost]
             store.write([Portion(f"h{number}", position, len(rows), rows, gaps, unwanted=5)])
 
 

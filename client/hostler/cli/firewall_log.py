@@ -94,6 +94,8 @@ async def _print_log(
 
 
 def _lost(answer: Any) -> str:
+    if answer.lost < 0:
+        return f"{-answer.lost} records fewer lost than it has told before"
     at_socket = f", {answer.lost_at_socket} of them at its socket" if answer.lost_at_socket else ""
     return f"{answer.lost} records lost up to number {answer.seq}{at_socket}"
 
