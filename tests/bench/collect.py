@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import collect_whole
 import daemon
 from report import Row
 from rounds import in_turn
@@ -49,7 +50,7 @@ def rows() -> list[Row]:
         Row("collect", "µs a record, SQLite", tuple(1e6 / each for each in ours), target=50.0),
         Row("collect", "records/s, SQLite", ours, peer, "bare sqlite3 executemany"),
     ]
-    return told + _postgresql_rows(answers)
+    return told + _postgresql_rows(answers) + collect_whole.rows()
 
 
 def _postgresql_rows(answers: Sequence[Any]) -> list[Row]:

@@ -32,6 +32,8 @@ from hostler.packet_store import PacketStore, PacketStoreError, Portion, open_pa
 from hostler.packet_writer import Batch, PacketWriter
 from hostler.packets import FOLLOW
 
+MANY = 40_000
+
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
@@ -54,32 +56,32 @@ def fleet(tmp_path: Path) -> Iterator[World]:
 
 def test_a_collector_killed_at_any_time_leaves_no_gap_and_no_double(fleet: World, url: str) -> None:
     chance = random.Random(11)  # noqa: S311
-    for host in fleet.hosts.values():
-        host.packets.pause_s, host.packets.batch = 0.1, 64
-        host.packets.losses = {1000: (7, 2), 3000: (5, 0)}
-    kills, last, grown = 0, 0, 0
-    while last < HOSTS * COUNT * 0.9 and kills < 12:
+    for number, host in enumerate(fleet.hosts.values()):
+        # As fast as they come: the collector writes nearly all the time, and is killed doing so.
+        log = PacketLog(f"r{number}", made_records(MANY, number), pause_s=0.01)
+        log.losses = {1000: (7, 2), 3000: (5, 0), MANY: (1, 1)}
+        host.packets = log
+    kills, grown, last = 0, 0, 0
+    while last < HOSTS * MANY * 0.8 and kills < 15:
         process = collector(fleet, url)
         wait_for(lambda at=last: stored(url) > at, process)  # type: ignore[misc]
-        time.sleep(chance.uniform(0.0, 0.6))
+        time.sleep(chance.uniform(0.0, 0.4))
         ended(process, signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
         kills, grown = kills + 1, grown + (stored(url) > last)
         last = stored(url)
-    print(f"killed {kills} times, last with {last} of {HOSTS * COUNT} stored")
+    print(f"killed {kills} times, last with {last} of {HOSTS * MANY} stored")
     assert kills == grown >= 4
-    for host in fleet.hosts.values():
-        host.packets.pause_s = 0.0
     process = collector(fleet, url)
-    wait_for(lambda: stored(url) >= HOSTS * COUNT, process)
+    wait_for(lambda: stored(url) >= HOSTS * MANY, process)
     ended(process)
     found = whole(url)
-    assert len(found) == len(set(found)) == HOSTS * COUNT
+    assert len(found) == len(set(found)) == HOSTS * MANY
     assert set(found) == sent(fleet)
     gaps = asked(url, "SELECT sum(lost), sum(lost_at_socket), count(*) FROM packet_gaps")
-    assert gaps == [(12 * HOSTS, 2 * HOSTS, 2 * HOSTS)]
+    assert gaps == [(13 * HOSTS, 3 * HOSTS, 3 * HOSTS)]
     assert asked(url, "SELECT DISTINCT last_seq, stored, lost FROM packet_readers") == [
-        (COUNT, COUNT, 12)
+        (MANY, MANY, 13)
     ]
 
 
@@ -181,6 +183,7 @@ def test_a_lost_answer_to_commit_stores_nothing_twice(url: str) -> None:
             writer.offer(Batch("h", answer))
             wait_s = time.monotonic() + 20
             while writer.totals.stored < at + 100 and time.monotonic() < wait_s:
+                assert writer.is_alive(), writer.failure
                 time.sleep(0.01)
         assert writer.end(30)
         assert writer.failure is None
