@@ -201,12 +201,15 @@ def _most(found: Mapping[str, int], top: int) -> list[tuple[str, int]]:
 
 
 def _every_hour(hours: Mapping[int, Mapping[str, int]]) -> list[tuple[int, Mapping[str, int]]]:
-    """Hours without a record too; a clock that was wrong by years makes no endless table."""
+    """Hours without a record too, but where a clock was wrong by years: then the newest that have.
+
+    No host can make the table endless.
+    """
     if not hours:
         return []
     first, last = min(hours), max(hours)
-    if last - first > MOST_HOURS:
-        return [(hour * HOUR_NS, hours[hour]) for hour in sorted(hours)]
+    if last - first >= MOST_HOURS:
+        return [(hour * HOUR_NS, hours[hour]) for hour in sorted(hours)[-MOST_HOURS:]]
     return [(hour * HOUR_NS, hours.get(hour, {})) for hour in range(first, last + 1)]
 
 

@@ -35,6 +35,11 @@ class Batch:
     host: str
     answer: Any
 
+    @property
+    def weight(self) -> int:
+        """How much room it takes: one without records must not wait without end either."""
+        return 1 + len(self.answer.records)
+
 
 @dataclass
 class Totals:
@@ -81,7 +86,7 @@ class PacketWriter(threading.Thread):
         """Have a batch stored."""
         with self._changed:
             self._waiting.append(batch)
-            self._records += len(batch.answer.records)
+            self._records += batch.weight
             self._changed.notify()
 
     def end(self, timeout_s: float) -> bool:
@@ -127,7 +132,7 @@ class PacketWriter(threading.Thread):
             records = 0
             while self._waiting and records < _BATCH:
                 taken.append(self._waiting.popleft())
-                records += len(taken[-1].answer.records)
+                records += taken[-1].weight
             return taken
 
     def _write(self, batches: Sequence[Batch]) -> None:
@@ -156,7 +161,7 @@ class PacketWriter(threading.Thread):
         self.totals.writes += 1
         self.totals.seconds += time.perf_counter() - start
         with self._changed:
-            self._records -= sum(len(batch.answer.records) for batch in batches)
+            self._records -= sum(batch.weight for batch in batches)
 
     def _is_stored(self, portions: Sequence[Portion]) -> bool:
         """Whether portions have been stored; all are, or none."""

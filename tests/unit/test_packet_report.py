@@ -22,7 +22,7 @@ from postgresql import cluster, programs
 from hostler.api.firewall.v1 import packet_log_pb2
 from hostler.cli.main import cli
 from hostler.packet_html import page
-from hostler.packet_report import make_report
+from hostler.packet_report import MOST_HOURS, make_report
 from hostler.packet_row import address, fields_of, line_of, moment, row_of
 from hostler.packet_store import Gap, Portion, open_packets
 
@@ -217,6 +217,21 @@ def test_the_policy_of_the_page_stops_what_would_come_in(tmp_path: Path) -> None
     assert "<title>owned" not in opened(html, tmp_path / "one")
     html.write_text(re.sub("<meta http-equiv[^>]*>", "", html.read_text()))
     assert "<title>owned" in opened(html, tmp_path / "two")
+
+
+def test_clocks_that_are_wrong_make_no_endless_page(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/packets.sqlite"
+    records = made_records(12_000, 4)
+    for number, record in enumerate(records):
+        record.time_unix_ns = number * 200 * HOUR_NS
+    with open_packets(url) as store:
+        position = store.position("h1", "r1")
+        rows = [row_of(position.id, record) for record in records]
+        store.write([Portion("h1", position, len(rows), rows)])
+        made = make_report(store)
+        assert made.records == 12_000
+        assert len(made.hours) == MOST_HOURS
+        assert len(page(made)) < 4_000_000
 
 
 V6 = b"\x20\x01" + b"\0" * 13 + b"\1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -143,8 +144,8 @@ def collect(
         writer = PacketWriter(store, Retention(keep, keep_records), _tell)
         writer.start()
         _tell(f"collecting from {len(hosts)} hosts into {store.place}")
-        # As an interrupt: what has come is stored on the way out.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # How a service is ended in good order: what has come is stored on the way out.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             results = _collected(state, writer, positions, where)
         finally:
