@@ -21,14 +21,13 @@ import rounds
 from report import Row, as_json, as_table
 
 NAMES = (
-    "command", "namespaces", "unary", "activation", "fanout", "memory", "connections", "packet_log",
-)  # fmt: skip
     "command",
     "namespaces",
     "unary",
     "activation",
     "fanout",
     "memory",
+    "connections",
     "packet_log",
     "collect",
 )

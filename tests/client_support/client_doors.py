@@ -17,14 +17,11 @@ import grpc
 from client_common import Common, Counters
 from client_errors import refuse, rich
 from client_firewall import add_firewall_to
-from client_pending import Pending
-
-from hostler.api.common.v1 import audit_pb2_grpc, change_pb2, host_pb2_grpc
 from client_packets import PacketLog, PacketLogs
 from client_pending import Pending
 
 from hostler.api.common.v1 import audit_pb2_grpc, change_pb2, host_pb2_grpc
-from hostler.api.firewall.v1 import packet_log_pb2_grpc, ruleset_pb2, ruleset_pb2_grpc
+from hostler.api.firewall.v1 import packet_log_pb2_grpc
 from hostler.api.netns.v1 import (
     counter_pb2_grpc,
     namespace_pb2,
@@ -269,7 +266,6 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
     else:
         client_connections.add_to(server, host)
         add_firewall_to(server, host)
-        ruleset_pb2_grpc.add_RulesetServiceServicer_to_server(Rulesets(host), server)
         packet_log_pb2_grpc.add_PacketLogServiceServicer_to_server(PacketLogs(host), server)
     return server
 

@@ -16,10 +16,10 @@ from hostler.cli.firewall_connections import connections
 from hostler.cli.firewall_counters import counters, top
 from hostler.cli.firewall_export import export
 from hostler.cli.firewall_import import import_
-from hostler.cli.firewall_sets import sets
-from hostler.cli.firewall_shadow import shadow
 from hostler.cli.firewall_log import collect, filters, log
 from hostler.cli.firewall_report import report
+from hostler.cli.firewall_sets import sets
+from hostler.cli.firewall_shadow import shadow
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.plans import RpcChange
 from hostler.results import exit_code
@@ -119,9 +119,7 @@ def _show(host: str, answer: Any) -> None:
         click.secho(f"drift: {printable(words)}", fg="yellow")
 
 
-for _command in (apply, connections, counters, export, import_, sets, shadow, top):
+for _command in (
+    apply, collect, connections, counters, export, filters, import_, log, report, sets, shadow, top,
+):  # fmt: skip
     firewall.add_command(_command)
-firewall.add_command(log)
-firewall.add_command(collect)
-firewall.add_command(filters)
-firewall.add_command(report)
