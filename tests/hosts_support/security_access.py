@@ -76,6 +76,11 @@ hostler.api.firewall.v1.RuleCounterService/ListRuleCounters   TTTU DD +++ T++
 hostler.api.firewall.v1.RuleCounterService/WatchRuleCounters  TTTU DD +++ T++
 hostler.api.firewall.v1.PacketLogService/FollowPacketLog      TTTU DD +++ T++
 hostler.api.firewall.v1.PacketLogService/GetPacketLogState    TTTU DD +++ T++
+hostler.api.firewall.v1.AddressSetService/ListAddressSets     TTTU DD +++ T++
+hostler.api.firewall.v1.AddressSetService/ListElements        TTTU DD +++ T++
+hostler.api.firewall.v1.AddressSetService/AddElements         TTTU DD D++ TD+
+hostler.api.firewall.v1.AddressSetService/RemoveElements      TTTU DD D++ TD+
+hostler.api.firewall.v1.AddressSetService/ReplaceElements     TTTU DD D++ TD+
 grpc.health.v1.Health/Check                                   TTTU DD +++ T++
 grpc.health.v1.Health/Watch                                   TTTU DD +++ T++
 grpc.health.v1.Health/List                                    TTTU DD +++ T++

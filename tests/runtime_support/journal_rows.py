@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from journal_stage import Place
 
 from hostler.api.common.v1 import access_pb2, bundle_pb2, change_pb2
-from hostler.api.firewall.v1 import connection_pb2, ruleset_pb2
+from hostler.api.firewall.v1 import address_set_pb2, connection_pb2, ruleset_pb2
 from hostler.api.netns.v1 import namespace_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
@@ -192,6 +192,20 @@ def _no_rules(place: Place) -> None:
     ask(place, f"{FIREWALL}.RulesetService/DeleteRuleset", request)
 
 
+def _apply_set(place: Place) -> None:
+    """A dynamic set that holds two elements."""
+    block = ruleset_pb2.AddressSet(name="block", dynamic=True)
+    _apply_rules(place, ruleset_pb2.Ruleset(name="web", address_sets=[block], persistent=True))
+    request = address_set_pb2.ReplaceElementsRequest(
+        name="block", elements=_elements("10.96.0.1", "10.97.0.0/16")
+    )
+    ask(place, f"{FIREWALL}.AddressSetService/ReplaceElements", request)
+
+
+def _elements(*addresses: str) -> list[address_set_pb2.Element]:
+    return [address_set_pb2.Element(address=address) for address in addresses]
+
+
 def _firewall(place: Place) -> Any:
     return place.stage.firewall(), place.stage.files(f"{place.folder}/state", place.run)
 
@@ -331,6 +345,37 @@ ROWS = (
         _tracked,
         _connections,
         points=6,
+    ),
+    Row(
+        "elements",
+        "firewall",
+        f"{FIREWALL}.AddressSetService/AddElements",
+        lambda _: address_set_pb2.AddElementsRequest(
+            name="block", elements=_elements("10.96.0.2", "10.96.0.0/15", "fd95::/64")
+        ),
+        _apply_set,
+        _firewall,
+        lasts=True,
+    ),
+    Row(
+        "fewer-elements",
+        "firewall",
+        f"{FIREWALL}.AddressSetService/RemoveElements",
+        lambda _: address_set_pb2.RemoveElementsRequest(name="block", addresses=["10.96.0.1"]),
+        _apply_set,
+        _firewall,
+        lasts=True,
+    ),
+    Row(
+        "other-elements",
+        "firewall",
+        f"{FIREWALL}.AddressSetService/ReplaceElements",
+        lambda _: address_set_pb2.ReplaceElementsRequest(
+            name="block", elements=_elements("10.97.0.0/16", "fd96::1")
+        ),
+        _apply_set,
+        _firewall,
+        lasts=True,
     ),
 )
 BUNDLE = Row(

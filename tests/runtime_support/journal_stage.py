@@ -339,6 +339,8 @@ def _content(text: str) -> Any:
     except ValueError:
         return text
     if isinstance(told, dict):
-        # A record of what is made again has another time; the fingerprint is of handles, too.
-        return {k: v for k, v in told.items() if k not in {"create_time", "fingerprint"}}
+        # A record of what is made again has another time; the fingerprint is of handles, too, and
+        # what is taken back has made generations of its own.
+        ours = {"create_time", "fingerprint", "generation"}
+        return {k: v for k, v in told.items() if k not in ours}
     return told

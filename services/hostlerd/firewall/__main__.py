@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hostler.api.firewall.v1 import (
+    address_set_pb2,
+    address_set_pb2_grpc,
     connection_pb2,
     connection_pb2_grpc,
     counter_pb2,
@@ -22,6 +24,7 @@ from hostlerd.firewall.kernel.packet_log import PacketLog
 from hostlerd.firewall.kernel.probe import PROBES
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.plan import change, table
+from hostlerd.firewall.service.address_set import AddressSetService
 from hostlerd.firewall.service.connection import ConnectionService
 from hostlerd.firewall.service.counter import RuleCounterService
 from hostlerd.firewall.service.packet_log import PacketLogService
@@ -48,6 +51,11 @@ def build(runtime: Runtime) -> Domain:
             _service(connection_pb2, connection_pb2_grpc, ConnectionService(runtime, changes)),
             _service(counter_pb2, counter_pb2_grpc, RuleCounterService(runtime, kernel)),
             _service(packet_log_pb2, packet_log_pb2_grpc, PacketLogService(runtime, packet_log)),
+            _service(
+                address_set_pb2,
+                address_set_pb2_grpc,
+                AddressSetService(runtime, kernel, changes),
+            ),
         ),
         probes=PROBES,
         restore=lambda: restore(kernel),

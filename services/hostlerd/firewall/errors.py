@@ -35,6 +35,24 @@ class NameUnknown(DomainError):
     code, reason = Code.FAILED_PRECONDITION, "NAME_UNKNOWN"
 
 
+class AddressSetNotFound(DomainError):
+    """No ruleset declares an address set of that name."""
+
+    code, reason = Code.NOT_FOUND, "ADDRESS_SET_NOT_FOUND"
+
+
+class AddressSetStatic(DomainError):
+    """The elements of the set are its ruleset's, and change with it alone."""
+
+    code, reason = Code.FAILED_PRECONDITION, "ADDRESS_SET_STATIC"
+
+
+class AddressSetNotInForce(DomainError):
+    """A ruleset declares the set, and the kernel does not have it."""
+
+    code, reason = Code.FAILED_PRECONDITION, "ADDRESS_SET_NOT_IN_FORCE"
+
+
 class FindingRefused(DomainError):
     """The rulesets would do what is refused unless it is forced, and then only under confirm."""
 

@@ -14,12 +14,15 @@ from typing import Any
 
 from hostlerd.firewall.errors import ScratchUnavailable, ToolFailed
 from hostlerd.firewall.kernel import conntrack, link, nft, pieces
+from hostlerd.firewall.kernel.elements import Elements
+from hostlerd.firewall.kernel.elements import read as read_elements
 from hostlerd.firewall.kernel.generation import generation
 from hostlerd.firewall.kernel.shadow import TABLE as SHADOW_TABLE
 from hostlerd.firewall.kernel.shadow import Shadows
 from hostlerd.firewall.kernel.store import Store
 from hostlerd.firewall.kernel.sysctl import Sysctls
 from hostlerd.firewall.kernel.text import read
+from hostlerd.firewall.model.address_set import ChangeElements, Element
 from hostlerd.firewall.model.connection import CutConnections
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import EVERYWHERE, Applied, Counter, RuleKey, State, Table
@@ -51,6 +54,7 @@ class Kernel(Recoverable):
         listed = config.get("management_networks")
         self.management = tuple(ip_network(n) for n in listed) if listed else EVERYWHERE
         self._store = Store(state_dir, run_dir)
+        self._elements = Elements(state_dir, run_dir)
         self._sysctls = Sysctls(run_dir / "sysctls.json")
         self._shadows = Shadows(run_dir)
 
@@ -85,11 +89,21 @@ class Kernel(Recoverable):
     def sweep(self) -> None:
         """Remove what killed writers have left. Only while no change is carried out."""
         self._store.sweep()
+        stored = self._store.load()
+        if not stored.unreadable:
+            self._elements.sweep({s.name for r in stored.rulesets.values() for s in r.address_sets})
 
     def saved(self) -> tuple[dict[str, Ruleset], dict[str, datetime]]:
         """Answer the rulesets and when each was changed last, without asking the kernel."""
         stored = self._store.load()
         return stored.rulesets, stored.update_times
+
+    def elements(self, name: str) -> list[Element] | None:
+        """Answer what the kernel has in an address set; None if it has no such set.
+
+        Raises ToolFailed.
+        """
+        return read_elements(name)
 
     def table_text(self) -> str:
         """Answer the table in nft's words; empty if there is none. Raises ToolFailed."""
@@ -131,7 +145,7 @@ class Kernel(Recoverable):
         """The steps of this domain."""
         return (
             SetSysctl, ReplaceTable, DeleteTable, SaveRuleset, ForgetRuleset,
-            StartShadow, StopShadow, CutConnections,
+            StartShadow, StopShadow, CutConnections, ChangeElements,
         )  # fmt: skip
 
     @contextmanager
@@ -166,14 +180,31 @@ class Kernel(Recoverable):
                 self._store.note_applied(None)
             case SaveRuleset():
                 self._store.save(step.name, step.saved)
+                names = _dynamic_sets(step.saved.document)
+                self._elements.keep(names, persistent=step.saved.persistent)
             case ForgetRuleset():
                 self._store.forget(step.name)
+            case ChangeElements():
+                with self._still_applied():
+                    self._elements.change(step)
             case StartShadow():
-                self._shadows.start(step.shadow)
+                with self._still_applied():
+                    self._shadows.start(step.shadow)
             case StopShadow():
-                self._shadows.stop()
+                with self._still_applied():
+                    self._shadows.stop()
             case CutConnections():
                 conntrack.cut(step.filters)
+
+    @contextmanager
+    def _still_applied(self) -> Iterator[None]:
+        """Do what makes a generation, and leaves the tables as they were applied."""
+        before = self._store.applied()
+        start = generation()
+        yield
+        after = generation()
+        if before is not None and before.generation == start and after == start + 1:
+            self._store.note_generation(before, after)
 
     def _read_table(self, applied: Applied | None) -> Table | None:
         """Answer the tables; without reading them if nobody has changed anything since."""
@@ -186,7 +217,7 @@ class Kernel(Recoverable):
         stands = before is not None and self._read_table(before) == Table(before.fingerprint)
         applied = self._store.applied_text(before) if before is not None and stands else None
         start = generation()
-        nft.replace(text, applied)
+        nft.replace(text, applied, self._elements.saved(_new_sets(text, applied or "")))
         after = generation()
         known = _untouched(before.fingerprint, applied, text) if before and applied else {}
         try:
@@ -200,6 +231,20 @@ class Kernel(Recoverable):
         digest = hashlib.sha256(text.encode()).hexdigest()
         noted = Applied(table.fingerprint, digest, after if alone else 0) if table else None
         self._store.note_applied(noted, text)
+
+
+def _new_sets(text: str, applied: str) -> Iterator[tuple[str, str]]:
+    """Answer the dynamic sets of a text that another does not have, by family and name."""
+    before = read(applied)
+    for family, blocks in read(text).items():
+        for key, block in blocks.items():
+            if block.is_dynamic and key not in before.get(family, {}):
+                yield family, block.name
+
+
+def _dynamic_sets(document: str) -> list[str]:
+    """Answer the names of the dynamic sets of a ruleset's document."""
+    return [s["name"] for s in json.loads(document).get("address_sets", ()) if s.get("dynamic")]
 
 
 def _untouched(fingerprint: str, applied: str, text: str) -> dict[str, str]:

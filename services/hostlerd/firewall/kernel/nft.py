@@ -85,22 +85,25 @@ def foreign_chains() -> tuple[BaseChain, ...]:
     )
 
 
-def replace(text: str, applied: str | None) -> None:
+def replace(
+    text: str, applied: str | None, saved: Mapping[tuple[str, str], str] | None = None
+) -> None:
     """Put the tables in place of those there are, in one transaction.
 
     `applied` is the text they were made of, if they are still as that says; then what stays is not
     touched. Else they are made anew, with the counters and the elements of dynamic sets that there
-    are. Raises NftRejected, with nothing changed; ToolFailed.
+    are. `saved` are the elements of dynamic sets that are not there yet, by family and name.
+    Raises NftRejected, with nothing changed; ToolFailed.
     """
     commands = None
     if applied is not None:
         try:
-            listed = _listed_chains(transaction.chains_to_list(applied, text))
+            listed = _listed_chains(transaction.chains_to_list(applied, text), saved or {})
             commands = transaction.step(applied, text, listed)
         except transaction.CannotStep:
             commands = None
     if commands is None:
-        commands = transaction.whole(text, _listed_whole())
+        commands = transaction.whole(text, _listed_whole(saved or {}))
     if commands:
         _load(commands, _lines(commands))
 
@@ -200,18 +203,18 @@ def _listed(what: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _listed_chains(chains: Sequence[Chain]) -> Listed:
+def _listed_chains(chains: Sequence[Chain], saved: Mapping[tuple[str, str], str]) -> Listed:
     handles: dict[Chain, Sequence[int]] = {}
     counters: dict[RuleKey, Counter] = {}
     for family, name in chains:
         rules = _read_rules(family, _list("-a", "-t", "list", "chain", family, "hostler", name))
         handles |= rules.handles
         counters |= rules.counters
-    return Listed(handles, counters)
+    return Listed(handles, counters, saved)
 
 
-def _listed_whole() -> Listed:
-    elements: dict[Chain, str] = {}
+def _listed_whole(saved: Mapping[tuple[str, str], str]) -> Listed:
+    elements: dict[Chain, str] = {**saved}
     for family in FAMILIES:
         text = _list("-s", "-t", "list", "table", family, "hostler")
         for name in _sets(text):
@@ -222,9 +225,26 @@ def _listed_whole() -> Listed:
 
 def elements_text(name: str, family: str = "inet") -> str:
     """Answer what a set of ours holds, with timeouts and what is left of them, in nft's words."""
-    text = _list("list", "set", family, "hostler", name)
+    return elements_of(set_text(name, family))
+
+
+def set_text(name: str, family: str = "inet") -> str:
+    """Answer a set of ours in nft's words; empty if it is not there. Raises ToolFailed."""
+    return _list("list", "set", family, "hostler", name)
+
+
+def elements_of(text: str) -> str:
+    """Answer the elements of a set as nft lists it, in its words."""
     _, _, rest = text.partition("elements = {")
     return " ".join(rest.partition("}")[0].split())
+
+
+def load(text: str) -> None:
+    """Carry out commands on our tables, in one transaction.
+
+    Raises NftRejected, with nothing changed; ToolFailed.
+    """
+    _load(text, _lines(text))
 
 
 def _read_rules(family: str, text: str) -> Listed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -100,9 +100,19 @@ class Store:
         try:
             if applied is None:
                 remove_durably(self._applied)
+                remove_durably(self._text)
             else:
                 write_durably(self._text, text)
                 write_durably(self._applied, json.dumps(asdict(applied)))
+        except OSError as e:
+            log.warning("what was applied cannot be noted", error=e)
+
+    def note_generation(self, applied: Applied, generation: int) -> None:
+        """Note a later generation, in which the tables are as they were applied all the same."""
+        try:
+            write_durably(
+                self._applied, json.dumps(asdict(replace(applied, generation=generation)))
+            )
         except OSError as e:
             log.warning("what was applied cannot be noted", error=e)
 
