@@ -23,8 +23,10 @@ from hostler.api.firewall.v1 import address_set_pb2 as pb
 from hostlerd.firewall.__main__ import restore
 from hostlerd.firewall.errors import AddressSetNotFound, AddressSetNotInForce, AddressSetStatic
 from hostlerd.firewall.kernel.generation import generation
-from hostlerd.firewall.model.steps import ReplaceTable
+from hostlerd.firewall.model.state import EVERYWHERE, Shadow
+from hostlerd.firewall.model.steps import ReplaceTable, StartShadow
 from hostlerd.firewall.plan import change
+from hostlerd.firewall.plan.shadow import compile_shadow
 from hostlerd.firewall.service.address_set import AddressSetService
 from hostlerd.runtime.errors import InvalidRequest
 
@@ -291,3 +293,48 @@ def test_what_is_given_is_what_nft_covers(sets: Sets, first: list[str], then: li
     sets.replace(*plain(*then))
     assert covered(list(nft_holds(sets.router))) == covered(then)
     assert not sets.replace(*plain(*then)).changed
+
+
+def test_a_shadow_looks_at_what_sets_hold(router: Router, sets: Sets) -> None:
+    sets.add(timed("10.0.0.1", 3000), *plain("10.1.0.0/16"))
+    rulesets = router.run(router.kernel.observe).rulesets
+    text = compile_shadow(rulesets.values(), EVERYWHERE, int(time.time()) + 600)
+
+    def start_and_read() -> str:
+        with router.kernel.applying() as apply:
+            apply(StartShadow(Shadow(text, int(time.time()) + 600), None))
+        return router.exec("/usr/sbin/nft", "list", "set", "inet", "hostler_shadow", "block_4")
+
+    listed = router.run(start_and_read)
+    assert "10.1.0.0/16" in listed
+    assert "10.0.0.1 timeout 50m expires 49m" in listed
+    assert change.drift(router.run(router.kernel.observe)) == ()
+
+
+def test_drift_says_what(router: Router) -> None:
+    accept = {"hook": "input", "action": "accept", "protocol": "tcp"}
+    rules = [{**accept, "id": f"r{n}", "destination_ports": [{"first": n}]} for n in range(1, 4)]
+    router.apply(name="web", input_policy="drop", rules=rules)
+    handles = {r["comment"]: r["handle"] for r in router.nft_rules() if "comment" in r}
+    chain = ("inet", "hostler", "filter_input")
+    nft = "/usr/sbin/nft"
+    router.exec(nft, "delete", "rule", *chain, "handle", str(handles["web/r2"]))
+    router.exec(nft, "add", "rule", *chain, "udp", "dport", "9", "accept")
+    router.exec(nft, "chain", *chain, "{ policy accept; }")
+    router.exec(nft, "add", "element", "inet", "hostler", "office_4", "{ 11.0.0.1 }")
+    router.exec(nft, "add", "chain", "inet", "hostler", "theirs")
+    told = change.drift(router.run(router.kernel.observe))
+    assert set(told) == {
+        "table inet hostler was changed from outside",
+        "chain filter_input: policy is accept",
+        "chain filter_input: rule web/r2 is gone",
+        "chain filter_input: a rule of somebody else: udp dport 9 accept",
+        "set office_4: its elements are others",
+        "chain theirs of somebody else",
+    }
+    router.apply(name="web", input_policy="drop", rules=rules)
+    assert change.drift(router.run(router.kernel.observe)) == ()
+    many = "".join(f"add rule inet hostler filter_input tcp dport {n} accept\n" for n in range(50))
+    router.exec(nft, many)
+    told = change.drift(router.run(router.kernel.observe))
+    assert (len(told), told[-1]) == (21, "31 more")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hostlerd.firewall.errors import ScratchUnavailable, ToolFailed
-from hostlerd.firewall.kernel import conntrack, link, nft, pieces
+from hostlerd.firewall.kernel import conntrack, drift, link, nft, pieces
 from hostlerd.firewall.kernel.elements import Elements
 from hostlerd.firewall.kernel.elements import read as read_elements
 from hostlerd.firewall.kernel.generation import generation
@@ -63,10 +63,12 @@ class Kernel(Recoverable):
         stored = self._store.load()
         links = link.names()
         applied = self._store.applied()
+        table, details = self._read_table(applied)
         return State(
             rulesets=stored.rulesets,
             unreadable=stored.unreadable,
-            table=self._read_table(applied),
+            table=table,
+            drift_details=details,
             applied=applied,
             sysctls=self._sysctls.read(links),
             found=self._sysctls.found(),
@@ -206,31 +208,43 @@ class Kernel(Recoverable):
         if before is not None and before.generation == start and after == start + 1:
             self._store.note_generation(before, after)
 
-    def _read_table(self, applied: Applied | None) -> Table | None:
-        """Answer the tables; without reading them if nobody has changed anything since."""
+    def _read_table(self, applied: Applied | None) -> tuple[Table | None, tuple[str, ...]]:
+        """Answer the tables, and how they differ from what was applied.
+
+        Nothing is read if nobody has changed anything since.
+        """
         if applied is not None and applied.generation and applied.generation == generation():
-            return Table(applied.fingerprint)
-        return nft.read_table()
+            return Table(applied.fingerprint), ()
+        table, listed = nft.read_listed()
+        before = self._store.applied_listed()
+        if (
+            table is None
+            or applied is None
+            or not before
+            or table.fingerprint == applied.fingerprint
+        ):
+            return table, ()
+        return table, drift.details(before, listed, applied.fingerprint, table.fingerprint)
 
     def _replace(self, text: str) -> None:
         before = self._store.applied()
-        stands = before is not None and self._read_table(before) == Table(before.fingerprint)
+        stands = before is not None and self._read_table(before)[0] == Table(before.fingerprint)
         applied = self._store.applied_text(before) if before is not None and stands else None
         start = generation()
         nft.replace(text, applied, self._elements.saved(_new_sets(text, applied or "")))
         after = generation()
         known = _untouched(before.fingerprint, applied, text) if before and applied else {}
         try:
-            table = nft.read_table(known)
+            table, listed = nft.read_listed(known)
         except ToolFailed as e:
             # The table stands; not knowing its fingerprint, the next change takes it for drift.
             log.warning("the table cannot be read back", error=e.message)
-            table = None
+            table, listed = None, ""
         # Of somebody else's transaction meanwhile nobody can say whether it was before the reading.
         alone = after in (start, start + 1) and after == generation()
         digest = hashlib.sha256(text.encode()).hexdigest()
         noted = Applied(table.fingerprint, digest, after if alone else 0) if table else None
-        self._store.note_applied(noted, text)
+        self._store.note_applied(noted, text, listed)
 
 
 def _new_sets(text: str, applied: str) -> Iterator[tuple[str, str]]:

@@ -40,18 +40,25 @@ def read_table(known: Mapping[str, str] | None = None) -> Table | None:
     Counters, handles and elements of dynamic sets are no part of the fingerprint. `known` are the
     parts of it that need no reading: of sets that nobody can have changed.
     """
+    return read_listed(known)[0]
+
+
+def read_listed(known: Mapping[str, str] | None = None) -> tuple[Table | None, str]:
+    """Answer what `read_table` does, and what nft lists for it, elements left out."""
     parts: dict[str, str] = {}
+    listed = ""
     for family in FAMILIES:
         text = _list("-s", "-t", "list", "table", family, "hostler")
         if not text:
             continue
+        listed += text
         parts[family] = _sha256(text)
         for name in _static_sets(text):
             key = f"{family} {name}"
             parts[key] = (known or {}).get(key) or _sha256(
                 _list("list", "set", family, "hostler", name)
             )
-    return Table(json.dumps(parts, sort_keys=True)) if parts else None
+    return (Table(json.dumps(parts, sort_keys=True)) if parts else None), listed
 
 
 def read_text() -> str:

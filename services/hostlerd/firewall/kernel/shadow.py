@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hostlerd.firewall.kernel import nft
 from hostlerd.firewall.kernel.file import remove_durably, write_durably
+from hostlerd.firewall.kernel.text import read, render
+from hostlerd.firewall.kernel.transaction import Listed, with_elements
 from hostlerd.firewall.model.state import Shadow
 
 TABLE = "hostler_shadow"
@@ -32,9 +34,19 @@ class Shadows:
         write_durably(
             self._note, json.dumps({"text": shadow.text, "expire_time": shadow.expire_time})
         )
-        nft.load_other(TABLE, shadow.text)
+        nft.load_other(TABLE, _filled(shadow.text))
 
     def stop(self) -> None:
         """Delete it if it is there. Raises NftRejected, ToolFailed, OSError."""
         nft.load_other(TABLE, "")
         remove_durably(self._note)
+
+
+def _filled(text: str) -> str:
+    """Answer the table with what the dynamic sets of ours hold. Raises ToolFailed."""
+    ours, theirs = "table inet hostler {", f"table inet {TABLE} {{"
+    blocks = read(text.replace(theirs, ours, 1)).get("inet", {}).values()
+    holding = {("inet", b.name): nft.elements_text(b.name) for b in blocks if b.is_dynamic}
+    listed = Listed(elements=holding)
+    filled = render("inet", [with_elements("inet", b, listed) for b in blocks])
+    return filled.replace(ours, theirs, 1)

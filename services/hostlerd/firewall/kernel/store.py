@@ -38,6 +38,7 @@ class Store:
         self._folders = {True: state_dir / "rulesets", False: run_dir / "rulesets"}
         self._applied = run_dir / "applied.json"
         self._text = run_dir / "applied.nft"
+        self._listed = run_dir / "applied.list"
         self._end: tuple[tuple[int, ...], int | None] | None = None
 
     def load(self) -> Stored:
@@ -95,14 +96,26 @@ class Store:
             return None
         return text if hashlib.sha256(text.encode()).hexdigest() == applied.text_sha256 else None
 
-    def note_applied(self, applied: Applied | None, text: str = "") -> None:
-        """Note what was applied. If it cannot be noted, the next change takes it for drift."""
+    def applied_listed(self) -> str:
+        """Answer what nft listed after that; empty if it is not known."""
+        try:
+            return self._listed.read_text()
+        except OSError:
+            return ""
+
+    def note_applied(self, applied: Applied | None, text: str = "", listed: str = "") -> None:
+        """Note what was applied, and what nft lists of it.
+
+        If it cannot be noted, the next change takes it for drift.
+        """
         try:
             if applied is None:
                 remove_durably(self._applied)
                 remove_durably(self._text)
+                remove_durably(self._listed)
             else:
                 write_durably(self._text, text)
+                write_durably(self._listed, listed)
                 write_durably(self._applied, json.dumps(asdict(applied)))
         except OSError as e:
             log.warning("what was applied cannot be noted", error=e)

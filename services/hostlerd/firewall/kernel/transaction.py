@@ -66,7 +66,7 @@ def step(have: str, want: str, listed: Listed) -> str:
         if old and not new:
             parts.append(f"delete table {family} hostler\n")
         elif new and not old:
-            parts.append(render(family, [_with_elements(family, b, listed) for b in new.values()]))
+            parts.append(render(family, [with_elements(family, b, listed) for b in new.values()]))
         elif old != new:
             parts += _between(family, old, new, listed)
     return "".join(parts)
@@ -76,10 +76,11 @@ def _filled(family: str, block: Block, listed: Listed) -> Block:
     if block.kind == "chain":
         rules = with_counters(block.name, block.rules, listed.counters)
         return replace(block, lines=(*block.declared, *rules))
-    return _with_elements(family, block, listed)
+    return with_elements(family, block, listed)
 
 
-def _with_elements(family: str, block: Block, listed: Listed) -> Block:
+def with_elements(family: str, block: Block, listed: Listed) -> Block:
+    """Answer a dynamic set with its elements, and anything else as it is."""
     elements = listed.elements.get((family, block.name), "")
     if block.is_dynamic and elements:
         return replace(block, lines=(*block.lines, f"elements = {{ {elements} }}"))
@@ -94,7 +95,7 @@ def _between(family: str, old: Blocks, new: Blocks, listed: Listed) -> Iterator[
             raise CannotStep
     added = [block for key, block in new.items() if key not in old]
     # Chains are there before any rule that jumps to one.
-    yield render(family, [_with_elements(family, _empty(block), listed) for block in added])
+    yield render(family, [with_elements(family, _empty(block), listed) for block in added])
     gone = [block for key, block in old.items() if key not in new]
     chains = [block for block in gone if block.kind == "chain"]
     yield from (f"flush chain {family} hostler {block.name}\n" for block in chains)

@@ -78,6 +78,7 @@ class Shadow:
 class State:
     """The host, observed.
 
+    `drift_details` say how the tables differ from what was applied, as far as that is known.
     `sysctls` are the values now of what this domain may set; `found` are those it has set, with
     the values it found. `ra_links` carry routes learned from router advertisements.
     `filtered_bridge_networks` are on bridges whose frames pass through nft. `management` are the
@@ -87,6 +88,7 @@ class State:
     rulesets: Mapping[str, Ruleset] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     table: Table | None = None
+    drift_details: tuple[str, ...] = ()
     applied: Applied | None = None
     sysctls: Mapping[str, str] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)

@@ -177,6 +177,7 @@ def _table_drift(state: State) -> list[str]:
     found = []
     if table.fingerprint != applied.fingerprint:
         found.append("table inet hostler was changed from outside")
+        found += state.drift_details
     if applied.text_sha256 != text_sha256(text):
         found.append("what is saved was not applied")
     return found
