@@ -30,6 +30,7 @@ NAMES = (
     "connections",
     "packet_log",
     "collect",
+    "firewall_rules",
 )
 REPORT = Path(__file__).parents[2] / "build/bench.json"
 
