@@ -81,6 +81,7 @@ hostler.api.firewall.v1.AddressSetService/ListElements        TTTU DD +++ T++
 hostler.api.firewall.v1.AddressSetService/AddElements         TTTU DD D++ TD+
 hostler.api.firewall.v1.AddressSetService/RemoveElements      TTTU DD D++ TD+
 hostler.api.firewall.v1.AddressSetService/ReplaceElements     TTTU DD D++ TD+
+hostler.api.firewall.v1.PreviewService/ExplainPacket          TTTU DD +++ T++
 grpc.health.v1.Health/Check                                   TTTU DD +++ T++
 grpc.health.v1.Health/Watch                                   TTTU DD +++ T++
 grpc.health.v1.Health/List                                    TTTU DD +++ T++

@@ -14,6 +14,7 @@ from hostler.cli.examples import examples
 from hostler.cli.firewall_apply import apply
 from hostler.cli.firewall_connections import connections
 from hostler.cli.firewall_counters import counters, top
+from hostler.cli.firewall_explain import explain
 from hostler.cli.firewall_export import export
 from hostler.cli.firewall_import import import_
 from hostler.cli.firewall_log import collect, filters, log
@@ -120,6 +121,18 @@ def _show(host: str, answer: Any) -> None:
 
 
 for _command in (
-    apply, collect, connections, counters, export, filters, import_, log, report, sets, shadow, top,
-):  # fmt: skip
+    apply,
+    collect,
+    connections,
+    counters,
+    explain,
+    export,
+    filters,
+    import_,
+    log,
+    report,
+    sets,
+    shadow,
+    top,
+):
     firewall.add_command(_command)

@@ -13,6 +13,8 @@ from hostler.api.firewall.v1 import (
     connection_pb2_grpc,
     counter_pb2,
     counter_pb2_grpc,
+    explain_pb2,
+    explain_pb2_grpc,
     packet_log_pb2,
     packet_log_pb2_grpc,
     ruleset_pb2,
@@ -28,6 +30,7 @@ from hostlerd.firewall.service.address_set import AddressSetService
 from hostlerd.firewall.service.connection import ConnectionService
 from hostlerd.firewall.service.counter import RuleCounterService
 from hostlerd.firewall.service.packet_log import PacketLogService
+from hostlerd.firewall.service.preview import PreviewService
 from hostlerd.firewall.service.ruleset import RulesetService
 from hostlerd.runtime.config import ConfigurationInvalid
 from hostlerd.runtime.domain import Domain, Runtime, Service
@@ -56,6 +59,7 @@ def build(runtime: Runtime) -> Domain:
                 address_set_pb2_grpc,
                 AddressSetService(runtime, kernel, changes),
             ),
+            _service(explain_pb2, explain_pb2_grpc, PreviewService(runtime, kernel, changes)),
         ),
         probes=PROBES,
         restore=lambda: restore(kernel),

@@ -18,13 +18,13 @@ from hostlerd.firewall.kernel.transaction import Chain, Listed
 from hostlerd.firewall.model.state import BaseChain, Counter, RuleKey, Table
 
 _NFT = "/usr/sbin/nft"
-_SCRATCH = ("/usr/bin/unshare", "-Urn", "/usr/bin/python3", "-I", "-S")
-_CHILD = str(Path(__file__).with_name("scratch.py"))
 OURS = ("inet hostler", "bridge hostler", "inet hostler_shadow")
+SCRATCH = ("/usr/bin/unshare", "-Urn", "/usr/bin/python3", "-I", "-S")
+CHILD = str(Path(__file__).with_name("scratch.py"))
 
 # Inside a user namespace nft cannot force a larger socket buffer: about 30 kB of our text fit into
 # one transaction there, with sets less. What does not fit is tried in halves.
-_PIECE_BYTES = 20_000
+PIECE_BYTES = 20_000
 _TOO_LONG = "Message too long"
 
 _CHAIN = re.compile(r"\tchain (\S+) \{")
@@ -133,12 +133,12 @@ def check(text: str) -> None:
 
     Raises NftRejected, naming the rule; ScratchUnavailable; ToolFailed.
     """
-    size = _PIECE_BYTES
+    size = PIECE_BYTES
     while True:
         parts = list(pieces.cut(text, size))
         result = _try_in_scratch([p.text for p in parts])
         if "piece" not in result:
-            _refuse_foreign(result["tables"])
+            _refuse_foreign(result["listed"])
             return
         number, errors = result["piece"], result["errors"]
         if _TOO_LONG not in errors or size == 0:
@@ -163,7 +163,7 @@ def _load(text: str, lines: tuple[str, ...]) -> None:
 
 
 def _try_in_scratch(texts: list[str]) -> dict[str, Any]:
-    answer = run([*_SCRATCH, _CHILD], json.dumps(texts).encode())
+    answer = run([*SCRATCH, CHILD], json.dumps(texts).encode())
     if answer.status != 0:
         last = answer.errors.strip().splitlines()[-1:] or [f"exit status {answer.status}"]
         raise ScratchUnavailable(f"no scratch namespace: {last[0]}", stderr=answer.errors[:2000])

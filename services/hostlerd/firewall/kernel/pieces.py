@@ -40,6 +40,18 @@ def cut(text: str, most_bytes: int) -> Iterator[Piece]:
             yield from (Piece(render(family, [part])) for part in _rules(chain, most_bytes))
 
 
+def elements(text: str, most_bytes: int) -> Iterator[str]:
+    """Answer commands that fill the sets of tables that `cut` has made, piece by piece."""
+    for family, blocks in read(text).items():
+        for block in blocks.values():
+            listed = block.elements.split(", ") if block.elements else []
+            # The longest element is a range of IPv6 addresses.
+            step = max(1, most_bytes // 80)
+            for at in range(0, len(listed), step):
+                part = ", ".join(listed[at : at + step])
+                yield f"add element {family} hostler {block.name} {{ {part} }}\n"
+
+
 def without(text: str, applied: str) -> str:
     """Answer the tables without the rules that stand in these, applied and so found to be good."""
     before = read(applied)

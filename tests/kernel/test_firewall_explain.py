@@ -1,0 +1,218 @@
+"""What is explained, against what the kernel does to real packets.
+
+client 10.0.1.2 -- c0 10.0.1.1 [host] s0 10.0.2.1 -- server 10.0.2.2;
+the same with fd00:1:: and fd00:2::.
+Each packet has a source port of its own, by which witnesses at priority 1000 know it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from random import Random
+
+import pytest
+from firewall_generated import rulesets
+from firewall_topology import Host, address, hosts, join
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from hostlerd.firewall.kernel import explain as observed
+from hostlerd.firewall.model.explain import Explanation, Packet, Routes, Verdict
+from hostlerd.firewall.model.ruleset import Ruleset
+from hostlerd.firewall.model.state import EVERYWHERE
+from hostlerd.firewall.plan import explain_tables
+from hostlerd.firewall.plan.explain_walk import explain
+from hostlerd.firewall.plan.table import compile_table
+
+pytestmark = [pytest.mark.kernel, pytest.mark.soak]
+
+_LONG = os.environ.get("HOSTLER_SOAK") == "1"
+_RULESETS = 200 if _LONG else 25
+_PACKETS = 20
+_PATHS = ("input", "forward", "output")
+_CLIENT, _SERVER = {4: "10.0.1.2", 6: "fd00:1::2"}, {4: "10.0.2.2", 6: "fd00:2::2"}
+_HOST = {4: "10.0.1.1", 6: "fd00:1::1"}
+
+# Sees what our tables and those of others let pass: packets are marked by their source port.
+_WITNESS = """table inet witness {
+    set passed { typeof meta nfproto . meta l4proto . th sport; size 65535; flags dynamic; }
+    chain seen_input { type filter hook input priority 1000; WHAT }
+    chain seen_forward { type filter hook forward priority 1000; WHAT }
+    chain seen_output { type filter hook output priority 1000; WHAT }
+}
+""".replace("WHAT", "th sport 20000-60000 add @passed { meta nfproto . meta l4proto . th sport };")
+_FOREIGN = [
+    "",
+    "table ip theirs { chain x { type filter hook forward priority 5; tcp dport 1-30000 drop; } }",
+    """table inet theirs {
+        map verdicts { type inet_proto . inet_service : verdict; flags interval;
+            elements = { tcp . 0-2000 : drop, udp . 0-20000 : jump more } }
+        chain more { th dport > 10000 return; drop; }
+        chain x { type filter hook input priority -5; meta l4proto . th dport vmap @verdicts; }
+        chain y { type filter hook prerouting priority -150; udp dport & 1 == 1 meta mark set 7; }
+        chain z { type filter hook forward priority 10; meta mark & 3 == 3 drop; }
+    }""",
+]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A packet to be sent."""
+
+    path: str
+    version: int
+    udp: bool
+    sport: int
+    dport: int
+
+    def packet(self) -> Packet:
+        source = _HOST if self.path == "output" else _CLIENT
+        to = _HOST if self.path == "input" else _SERVER
+        return Packet(
+            ip_address(source[self.version]),
+            ip_address(to[self.version]),
+            17 if self.udp else 6,
+            self.sport,
+            self.dport,
+        )
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[tuple[Host, Host, Host]]:
+    with hosts("client", "host", "server") as names:
+        client, host, server = (Host(n) for n in names)
+        join(host, "c0", client, "e0")
+        join(host, "s0", server, "e0")
+        address(host, "c0", "10.0.1.1/24", "fd00:1::1/64")
+        address(host, "s0", "10.0.2.1/24", "fd00:2::1/64")
+        for at, number in ((client, 1), (server, 2)):
+            address(at, "e0", f"10.0.{number}.2/24", f"fd00:{number}::2/64")
+            at.ip("route", "add", "default", "via", f"10.0.{number}.1")
+            at.ip("route", "add", "default", "via", f"fd00:{number}::1")
+        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            host.sysctl(name, "1")
+        # The neighbours are known once and for all: rulesets may not let them be found.
+        for one, link, other, peer in ((host, "c0", client, "e0"), (host, "s0", server, "e0")):
+            _know(one, link, other, peer)
+            _know(other, peer, one, link)
+        yield client, host, server
+
+
+def _know(one: Host, link: str, other: Host, peer: str) -> None:
+    (told,) = json.loads(other.ip("-j", "addr", "show", "dev", peer))
+    for each in told["addr_info"]:
+        if each["scope"] == "global":
+            one.ip("neigh", "replace", each["local"], "lladdr", told["address"], "dev", link)
+
+
+def _send(probes: list[Probe]) -> None:
+    """Send each packet once: a datagram, or the first segment of a TCP connection."""
+    for probe in probes:
+        family = socket.AF_INET if probe.version == 4 else socket.AF_INET6
+        packet = probe.packet()
+        with socket.socket(family, socket.SOCK_DGRAM if probe.udp else socket.SOCK_STREAM) as s:
+            s.setblocking(False)
+            s.bind((str(packet.source), probe.sport))
+            try:
+                to = (str(packet.destination), probe.dport)
+                s.sendto(b"?", to) if probe.udp else s.connect(to)
+            except OSError:
+                # Under way, or already dropped by the output chain.
+                continue
+
+
+def _load(host: Host, ruleset: Ruleset, foreign: str) -> None:
+    text = compile_table([ruleset], EVERYWHERE).partition("table bridge hostler {")[0]
+    host.run(_nft, "flush ruleset\n" + text + foreign + "\n" + _WITNESS)
+
+
+def _nft(text: str) -> None:
+    from hostlerd.firewall.kernel.tool import run
+
+    answer = run(["/usr/sbin/nft", "-f", "-"], text.encode())
+    assert answer.status == 0, answer.errors
+
+
+def _passed(host: Host) -> set[tuple[int, bool, int]]:
+    told = json.loads(host.exec("/usr/sbin/nft", "-j", "list", "set", "inet", "witness", "passed"))
+    listed = next(e["set"] for e in told["nftables"] if "set" in e).get("elem", [])
+    return {
+        (4 if proto == "ipv4" else 6, kind == "udp", port)
+        for proto, kind, port in (e["concat"] for e in listed)
+    }
+
+
+def _believed(host: Host, probes: list[Probe]) -> dict[Probe, Explanation]:
+    def look() -> tuple[explain_tables.Tables, dict[int, Routes]]:
+        return explain_tables.read(observed.tables()), {v: observed.routes(v) for v in (4, 6)}
+
+    tables, routes = host.run(look)
+    return {p: explain(tables, routes[p.version], p.packet()) for p in probes}
+
+
+_pairs = {"compared": 0, "unknown": 0, "passed": 0}
+
+
+@pytest.fixture(scope="module")
+def tally() -> Iterator[dict[str, int]]:
+    yield _pairs
+    print(_pairs)
+
+
+@seed(9)
+@settings(
+    deadline=None,
+    max_examples=_RULESETS,
+    phases=[Phase.generate],
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(ruleset=rulesets(), foreign=st.sampled_from(_FOREIGN), number=st.integers(0, 1 << 30))
+def test_real_packets_do_as_explained(
+    network: tuple[Host, Host, Host],
+    tally: dict[str, int],
+    ruleset: Ruleset,
+    foreign: str,
+    number: int,
+) -> None:
+    client, host, _ = network
+    random = Random(number)  # noqa: S311 - not for secrets
+    sports = random.sample(range(20000, 60000), _PACKETS)
+    edges = [p.first for r in ruleset.rules for p in r.destination_ports]
+    edges += [f.port for f in ruleset.forwards] + [f.port for f in ruleset.redirects]
+    probes = [
+        Probe(
+            path=random.choice(_PATHS),
+            version=random.choice((4, 6)),
+            udp=random.random() < 0.5,
+            sport=sport,
+            dport=random.choice([*edges, random.randint(1, 65535)]),
+        )
+        for sport in sports
+    ]
+    _load(host, ruleset, foreign)
+    found = _believed(host, probes)
+    client.run(_send, [p for p in probes if p.path != "output"])
+    host.run(_send, [p for p in probes if p.path == "output"])
+    time.sleep(0.02)
+    passed = _passed(host)
+    for probe in probes:
+        told = found[probe]
+        tally["compared"] += told.verdict is not Verdict.UNKNOWN
+        tally["unknown"] += told.verdict is Verdict.UNKNOWN
+        if told.verdict is Verdict.UNKNOWN:
+            continue
+        really = (probe.version, probe.udp, probe.sport) in passed
+        tally["passed"] += really
+        assert really == (told.verdict is Verdict.ACCEPT), (probe, told)
+
+
+def test_enough_was_compared(tally: dict[str, int]) -> None:
+    assert tally["compared"] >= _RULESETS * _PACKETS * 0.9
+    assert 0 < tally["passed"] < tally["compared"]
