@@ -12,16 +12,17 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from random import Random
 
 import pytest
-from firewall_generated import rulesets
+from firewall_generated import NAMES_GIVEN, rulesets
 from firewall_topology import Host, address, hosts, join
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from hostlerd.firewall.errors import NameUnknown
 from hostlerd.firewall.kernel import explain as observed
 from hostlerd.firewall.model.explain import Explanation, Packet, Routes, Verdict
 from hostlerd.firewall.model.ruleset import Ruleset
@@ -49,7 +50,7 @@ _WITNESS = """table inet witness {
 """.replace("WHAT", "th sport 20000-60000 add @passed { meta nfproto . meta l4proto . th sport };")
 _FOREIGN = [
     "",
-    "table ip theirs { chain x { type filter hook forward priority 5; tcp dport 1-30000 drop; } }",
+    "table ip theirs { chain x { type filter hook forward priority 5; tcp dport 1-30000 drop; }\n}",
     """table inet theirs {
         map verdicts { type inet_proto . inet_service : verdict; flags interval;
             elements = { tcp . 0-2000 : drop, udp . 0-20000 : jump more } }
@@ -128,7 +129,12 @@ def _send(probes: list[Probe]) -> None:
 
 
 def _load(host: Host, ruleset: Ruleset, foreign: str) -> None:
-    text = compile_table([ruleset], EVERYWHERE).partition("table bridge hostler {")[0]
+    plain = replace(ruleset, helpers=())
+    try:
+        text = compile_table([plain], EVERYWHERE)
+    except NameUnknown:
+        text = compile_table([plain, NAMES_GIVEN], EVERYWHERE)
+    text = text.partition("table bridge hostler {")[0]
     host.run(_nft, "flush ruleset\n" + text + foreign + "\n" + _WITNESS)
 
 
