@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from itertools import cycle
 from random import Random
 
 import pytest
@@ -36,6 +38,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.soak]
 _LONG = os.environ.get("HOSTLER_SOAK") == "1"
 _RULESETS = 200 if _LONG else 25
 _PACKETS = 20
+# Never one twice: the kernel remembers connections of the ruleset before.
+_NUMBERS = cycle(range(20000, 60000))
 _PATHS = ("input", "forward", "output")
 _CLIENT, _SERVER = {4: "10.0.1.2", 6: "fd00:1::2"}, {4: "10.0.2.2", 6: "fd00:2::2"}
 _HOST = {4: "10.0.1.1", 6: "fd00:1::1"}
@@ -43,11 +47,21 @@ _HOST = {4: "10.0.1.1", 6: "fd00:1::1"}
 # Sees what our tables and those of others let pass: packets are marked by their source port.
 _WITNESS = """table inet witness {
     set passed { typeof meta nfproto . meta l4proto . th sport; size 65535; flags dynamic; }
+    set echoed { typeof icmp id; size 65535; flags dynamic; }
+    set echoed6 { typeof icmpv6 id; size 65535; flags dynamic; }
     chain seen_input { type filter hook input priority 1000; WHAT }
     chain seen_forward { type filter hook forward priority 1000; WHAT }
     chain seen_output { type filter hook output priority 1000; WHAT }
 }
-""".replace("WHAT", "th sport 20000-60000 add @passed { meta nfproto . meta l4proto . th sport };")
+""".replace(
+    "WHAT",
+    """
+        meta l4proto { tcp, udp } th sport 20000-60000 \\
+            add @passed { meta nfproto . meta l4proto . th sport }
+        icmp type echo-request add @echoed { icmp id }
+        icmpv6 type echo-request add @echoed6 { icmpv6 id }
+    """,
+)
 _FOREIGN = [
     "",
     "table ip theirs { chain x { type filter hook forward priority 5; tcp dport 1-30000 drop; }\n}",
@@ -68,7 +82,7 @@ class Probe:
 
     path: str
     version: int
-    udp: bool
+    protocol: str
     sport: int
     dport: int
 
@@ -78,9 +92,10 @@ class Probe:
         return Packet(
             ip_address(source[self.version]),
             ip_address(to[self.version]),
-            17 if self.udp else 6,
-            self.sport,
-            self.dport,
+            {"tcp": 6, "udp": 17, "icmp": 1 if self.version == 4 else 58}[self.protocol],
+            None if self.protocol == "icmp" else self.sport,
+            None if self.protocol == "icmp" else self.dport,
+            8 if self.version == 4 else 128,
         )
 
 
@@ -115,17 +130,37 @@ def _know(one: Host, link: str, other: Host, peer: str) -> None:
 def _send(probes: list[Probe]) -> None:
     """Send each packet once: a datagram, or the first segment of a TCP connection."""
     for probe in probes:
-        family = socket.AF_INET if probe.version == 4 else socket.AF_INET6
-        packet = probe.packet()
-        with socket.socket(family, socket.SOCK_DGRAM if probe.udp else socket.SOCK_STREAM) as s:
-            s.setblocking(False)
-            s.bind((str(packet.source), probe.sport))
-            try:
-                to = (str(packet.destination), probe.dport)
-                s.sendto(b"?", to) if probe.udp else s.connect(to)
-            except OSError:
-                # Under way, or already dropped by the output chain.
-                continue
+        try:
+            _send_one(probe, probe.packet())
+        except OSError:
+            # Under way, or already dropped by the output chain.
+            continue
+
+
+def _send_one(probe: Probe, packet: Packet) -> None:
+    family = socket.AF_INET if probe.version == 4 else socket.AF_INET6
+    to = (str(packet.destination), probe.dport)
+    if probe.protocol == "icmp":
+        protocol = socket.IPPROTO_ICMP if probe.version == 4 else socket.IPPROTO_ICMPV6
+        with socket.socket(family, socket.SOCK_RAW, protocol) as s:
+            s.bind((str(packet.source), 0))
+            s.sendto(_echo(probe), (to[0], 0))
+        return
+    kind = socket.SOCK_DGRAM if probe.protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, kind) as s:
+        s.setblocking(False)
+        s.bind((str(packet.source), probe.sport))
+        if probe.protocol == "udp":
+            s.sendto(b"?", to)
+        else:
+            s.connect(to)
+
+
+def _echo(probe: Probe) -> bytes:
+    """An echo request; its number is the probe's. The kernel sums up only ICMPv6."""
+    kind = 0x0800 if probe.version == 4 else 0x8000
+    total = kind + probe.sport
+    return struct.pack("!HHHH", kind, ~(total + (total >> 16)) & 0xFFFF, probe.sport, 0)
 
 
 def _load(host: Host, ruleset: Ruleset, foreign: str) -> None:
@@ -145,13 +180,15 @@ def _nft(text: str) -> None:
     assert answer.status == 0, answer.errors
 
 
-def _passed(host: Host) -> set[tuple[int, bool, int]]:
-    told = json.loads(host.exec("/usr/sbin/nft", "-j", "list", "set", "inet", "witness", "passed"))
-    listed = next(e["set"] for e in told["nftables"] if "set" in e).get("elem", [])
-    return {
-        (4 if proto == "ipv4" else 6, kind == "udp", port)
-        for proto, kind, port in (e["concat"] for e in listed)
+def _passed(host: Host) -> set[tuple[int, str, int]]:
+    told = json.loads(host.exec("/usr/sbin/nft", "-j", "list", "table", "inet", "witness"))
+    sets = {e["set"]["name"]: e["set"].get("elem", []) for e in told["nftables"] if "set" in e}
+    found = {
+        (4 if proto == "ipv4" else 6, kind, port)
+        for proto, kind, port in (e["concat"] for e in sets["passed"])
     }
+    found |= {(4, "icmp", number) for number in sets["echoed"]}
+    return found | {(6, "icmp", number) for number in sets["echoed6"]}
 
 
 def _believed(host: Host, probes: list[Probe]) -> dict[Probe, Explanation]:
@@ -189,16 +226,18 @@ def test_real_packets_do_as_explained(
 ) -> None:
     client, host, _ = network
     random = Random(number)  # noqa: S311 - not for secrets
-    sports = random.sample(range(20000, 60000), _PACKETS)
+    sports = [next(_NUMBERS) for _ in range(_PACKETS)]
     edges = [p.first for r in ruleset.rules for p in r.destination_ports]
     edges += [f.port for f in ruleset.forwards] + [f.port for f in ruleset.redirects]
+    # No answer may look like a packet of ours.
+    edges = [e for e in edges if e not in sports]
     probes = [
         Probe(
             path=random.choice(_PATHS),
             version=random.choice((4, 6)),
-            udp=random.random() < 0.5,
+            protocol=random.choice(("tcp", "udp", "icmp")),
             sport=sport,
-            dport=random.choice([*edges, random.randint(1, 65535)]),
+            dport=random.choice([*edges, random.randint(1, 19999)]),
         )
         for sport in sports
     ]
@@ -214,9 +253,9 @@ def test_real_packets_do_as_explained(
         tally["unknown"] += told.verdict is Verdict.UNKNOWN
         if told.verdict is Verdict.UNKNOWN:
             continue
-        really = (probe.version, probe.udp, probe.sport) in passed
+        really = (probe.version, probe.protocol, probe.sport) in passed
         tally["passed"] += really
-        assert really == (told.verdict is Verdict.ACCEPT), (probe, told)
+        assert really == (told.verdict is Verdict.ACCEPT), f"{probe} {told}"
 
 
 def test_enough_was_compared(tally: dict[str, int]) -> None:
