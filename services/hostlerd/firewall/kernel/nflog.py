@@ -36,7 +36,8 @@ _SOCKETS_MOST_BYTES = 8 << 20
 class Group:
     """A socket that reads a group, for as long as it is open.
 
-    `rcvbuf_bytes` is what the kernel keeps for it while it does not read. Raises PacketLogBusy if
+    `rcvbuf_bytes` is what the kernel keeps for it while it does not read; `tells_states` whether
+    the kernel hands over the states of connections. Raises PacketLogBusy if
     another program reads the group, PacketLogUnavailable.
     """
 
@@ -46,6 +47,7 @@ class Group:
         except OSError as e:
             raise PacketLogUnavailable(f"no netlink socket: {e.strerror}") from e
         self._may = False
+        self.tells_states = True
         try:
             self._configure(group, snaplen, rcvbuf_bytes)
         except OSError as e:
@@ -74,7 +76,8 @@ class Group:
         try:
             self._ask(group, _CFG_FLAGS, struct.pack("!H", _FLAG_SEQ | _FLAG_CONNTRACK))
         except OSError:
-            # A kernel without conntrack's netlink part cannot tell the state.
+            # A kernel without NETFILTER_NETLINK_GLUE_CT cannot tell the state.
+            self.tells_states = False
             self._ask(group, _CFG_FLAGS, struct.pack("!H", _FLAG_SEQ))
 
     def _bound_by_another(self, e: OSError) -> bool:

@@ -173,7 +173,9 @@ class PacketLog:
                 group = Group(GROUP, SNAPLEN_BYTES, self._rcvbuf_bytes)
                 self._reader = Reader(group, Ring(MOST_PACKETS, MOST_BYTES))
                 self._reader.start()
-                log.info("the packet log is read", reader=self._reader.name)
+                log.info(
+                    "the packet log is read", reader=self._reader.name, states=group.tells_states
+                )
             self._left_s = time.monotonic()
 
     @contextmanager
