@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostlerd.firewall.kernel.nflog_parse import parse
+from hostlerd.firewall.kernel.packet_log import configured
 from hostlerd.firewall.kernel.packet_ring import OVERHEAD_BYTES, Ring
 from hostlerd.firewall.model.packet import IPV4, IPV6, NAMES, Origin, pack, unpack
 
@@ -269,3 +270,11 @@ def test_a_small_ring_is_not_emptied_by_one_more() -> None:
     last, first, _ = ring.state
     assert last == 500
     assert 70 <= last - first + 1 <= 80
+
+
+@pytest.mark.parametrize("wrong", [True, "1000", 999, 4_000_001, -1, 1e4, None])
+def test_how_many_records_are_kept_is_a_number_in_bounds(wrong: Any) -> None:
+    assert configured({}) == 400_000
+    assert configured({"packet_log_records": 1000}) == 1000
+    with pytest.raises(ValueError, match="from 1000 to 4000000"):
+        configured({"packet_log_records": wrong})

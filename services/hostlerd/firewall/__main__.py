@@ -22,7 +22,7 @@ from hostler.api.firewall.v1 import (
 )
 from hostlerd.firewall.errors import NftRejected, ScratchUnavailable
 from hostlerd.firewall.kernel import Kernel
-from hostlerd.firewall.kernel.packet_log import PacketLog
+from hostlerd.firewall.kernel.packet_log import PacketLog, configured
 from hostlerd.firewall.kernel.probe import PROBES
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.plan import change, table
@@ -47,7 +47,10 @@ def build(runtime: Runtime) -> Domain:
     except (TypeError, ValueError) as e:
         raise ConfigurationInvalid(f"firewall.management_networks: {e}") from e
     changes = runtime.changes(kernel)
-    packet_log = PacketLog()
+    try:
+        packet_log = PacketLog(most_packets=configured(runtime.config))
+    except ValueError as e:
+        raise ConfigurationInvalid(f"firewall.packet_log_records: {e}") from e
     return Domain(
         services=(
             _service(ruleset_pb2, ruleset_pb2_grpc, RulesetService(runtime, kernel, changes)),

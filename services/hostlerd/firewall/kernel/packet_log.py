@@ -6,8 +6,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from hostlerd.firewall.errors import PacketLogUnavailable
 from hostlerd.firewall.kernel.nflog import RCVBUF_BYTES, THRESHOLD, Group
@@ -23,7 +24,10 @@ log = get_log("firewall.packet_log")
 #: How long it is read after the last follower has left.
 KEEP_S = 120.0
 MOST_PACKETS = 400_000
-MOST_BYTES = 64 << 20
+# More than the largest takes: 118, an IPv6 packet with both hardware addresses.
+MOST_BYTES_EACH = 160
+# What may be configured; 4 million take up to 500 MB.
+PACKETS_RANGE = range(1000, 4_000_001)
 # The kernel holds packets back for 100 ms: what has not come by then is not on its way.
 _QUIET_S = 0.25
 _SEQ_MASK = 0xFFFFFFFF
@@ -154,11 +158,20 @@ class Reader:
         return made
 
 
+def configured(config: Mapping[str, Any]) -> int:
+    """Answer how many packets are kept, `packet_log_records`. Raises ValueError."""
+    most = config.get("packet_log_records", MOST_PACKETS)
+    if type(most) is not int or most not in PACKETS_RANGE:
+        raise ValueError(f"must be a number from {PACKETS_RANGE[0]} to {PACKETS_RANGE[-1]}")
+    return most
+
+
 class PacketLog:
     """Reads while somebody follows, and for KEEP_S after that. Any thread may call."""
 
-    def __init__(self, rcvbuf_bytes: int = RCVBUF_BYTES) -> None:
+    def __init__(self, rcvbuf_bytes: int = RCVBUF_BYTES, most_packets: int | None = None) -> None:
         self._rcvbuf_bytes = rcvbuf_bytes
+        self._most_packets = most_packets
         self._lock = threading.Lock()
         self._reader: Reader | None = None
         self._followers = 0
@@ -171,7 +184,8 @@ class PacketLog:
                 self._close()
             if self._reader is None:
                 group = Group(GROUP, SNAPLEN_BYTES, self._rcvbuf_bytes)
-                self._reader = Reader(group, Ring(MOST_PACKETS, MOST_BYTES))
+                most = self._most_packets or MOST_PACKETS
+                self._reader = Reader(group, Ring(most, MOST_BYTES_EACH * most))
                 self._reader.start()
                 log.info(
                     "the packet log is read", reader=self._reader.name, states=group.tells_states
