@@ -95,6 +95,10 @@ class Reader:
         except OSError as e:
             log.error("the packet log cannot be read any more", problem=e)
             self.problem = f"reading ended: {e.strerror}"
+        finally:
+            # Whatever it was, followers must not wait for what will never come.
+            if not self._stop.is_set():
+                self.problem = self.problem or "reading ended by a fault of the daemon's own"
 
     def _turn(self) -> None:
         try:
