@@ -67,6 +67,7 @@ class PacketLog:
     pause_s: float = 0.0
     cut_after: int | None = None
     ends: bool = False
+    problem: str = ""
 
 
 class PacketLogs(packet_log_pb2_grpc.PacketLogServiceServicer):
@@ -77,7 +78,9 @@ class PacketLogs(packet_log_pb2_grpc.PacketLogServiceServicer):
         self.host.note("GetPacketLogState", request, context)
         log = self.host.packets
         last = log.records[-1].seq if log.records else 0
-        return packet_log_pb2.GetPacketLogStateResponse(reader=log.reader, last_seq=last)
+        return packet_log_pb2.GetPacketLogStateResponse(
+            reader=log.reader, last_seq=last, problem=log.problem
+        )
 
     def FollowPacketLog(self, request: Any, context: Any) -> Iterator[Any]:
         self.host.note("FollowPacketLog", request, context)

@@ -42,6 +42,15 @@ def test_a_host_without_a_record_is_no_wait(fleet: World) -> None:
     assert (answer.exit_code, answer.stdout) == (0, "")
 
 
+def test_a_host_whose_log_cannot_be_read_is_named_and_the_others_are_read(fleet: World) -> None:
+    fleet.hosts["h1"].packets.problem = "another program reads group 7441"
+    answer = hostler(fleet, "-H", "all", "firewall", "log")
+    assert answer.exit_code == 1
+    assert "h1: " in answer.stderr
+    assert "another program reads group 7441" in answer.stderr
+    assert len(answer.stdout.splitlines()) == 300
+
+
 def test_a_filter_that_cannot_be_read_asks_nobody(fleet: World) -> None:
     answer = hostler(fleet, "-H", "all", "firewall", "log", "--where", "dport = 22")
     assert answer.exit_code == 2

@@ -72,13 +72,15 @@ async def _print_log(
 ) -> None:
     from hostler.api.firewall.v1 import packet_log_pb2
     from hostler.packets import FROM_NOW_ON, STATE, follow
+    from hostler.results import CallFailed, HostError
 
     after, last = FROM_NOW_ON, 0
     if not go_on:
         stands = await session.call(STATE, packet_log_pb2.GetPacketLogStateRequest())
         after, last = 0, stands.last_seq
         if stands.problem:
-            raise HostlerError(f"{session.host.name}: {stands.problem}")
+            why = HostError("FAILED_PRECONDITION", "PACKET_LOG_UNAVAILABLE", stands.problem)
+            raise CallFailed(why)
         if not last:
             return
     seen = 0
