@@ -85,6 +85,9 @@ hostler.api.firewall.v1.PreviewService/ExplainPacket          TTTU DD +++ T++
 hostler.api.firewall.v1.PreviewService/StartShadow            TTTU DD D++ TD+
 hostler.api.firewall.v1.PreviewService/GetShadow              TTTU DD +++ T++
 hostler.api.firewall.v1.PreviewService/StopShadow             TTTU DD D++ TD+
+hostler.api.firewall.v1.PreviewService/StartShadow            TTTU DD D++ TD+
+hostler.api.firewall.v1.PreviewService/GetShadow              TTTU DD +++ T++
+hostler.api.firewall.v1.PreviewService/StopShadow             TTTU DD D++ TD+
 grpc.health.v1.Health/Check                                   TTTU DD +++ T++
 grpc.health.v1.Health/Watch                                   TTTU DD +++ T++
 grpc.health.v1.Health/List                                    TTTU DD +++ T++

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from firewall_in_place import InPlace
-from firewall_topology import Router, hosts
+from firewall_topology import Host, Router, address, hosts, join
 from journal_backing import backed
 
 from hostler.api.common.v1 import change_pb2
@@ -250,3 +251,46 @@ def test_findings_and_touches(router: Router, service: RulesetService) -> None:
     assert apply(router, service, ours, remote=REMOTE).touches_caller
     one = pb.ApplyRulesetRequest(ruleset=twice)
     assert ask(router, service, one, REMOTE).findings[0].field == "ruleset.rules[1]"
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_blocking_cuts_what_is_established_if_asked(
+    router: Router, service: RulesetService, tmp_path: Path, cut: bool
+) -> None:
+    """A stream that goes on although its sender is blocked, or stops."""
+    apply(router, service, pb.Ruleset(name="base", rules=[accept(22)]))
+    blocking = pb.Ruleset(
+        name="block",
+        rules=[
+            pb.Rule(
+                hook=pb.HOOK_INPUT,
+                action=pb.ACTION_DROP,
+                protocol=pb.PROTOCOL_TCP,
+                destination_ports=[pb.PortRange(first=7000, last=7000)],
+            )
+        ],
+    )
+    request = pb.ApplyRulesetsRequest(rulesets=[blocking], cut_established=cut)
+    with hosts("client") as names:
+        client = Host(names[0])
+        join(router, "eth0", client, "eth0")
+        address(router, "eth0", "198.51.100.1/24")
+        address(client, "eth0", "198.51.100.2/24")
+        listening = router.run(lambda: socket.create_server(("198.51.100.1", 7000)))
+        with listening:
+            talking = client.run(lambda: socket.create_connection(("198.51.100.1", 7000), 5))
+            heard, _ = listening.accept()
+            with talking, heard:
+                heard.settimeout(1)
+                talking.sendall(b"before")
+                assert heard.recv(100) == b"before"
+                done = ask(router, service, request)
+                kinds = [step.kind for step in done.change.plan.steps]
+                assert ("CutConnections" in kinds) is cut
+                talking.sendall(b"after")
+                if cut:
+                    with pytest.raises(TimeoutError):
+                        heard.recv(100)
+                else:
+                    assert heard.recv(100) == b"after"
+    assert not ask(router, service, request).change.changed

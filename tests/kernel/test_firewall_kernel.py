@@ -128,7 +128,9 @@ def test_drift_is_told_and_put_right(router: Router, harm: str) -> None:
     router.exec("/usr/sbin/nft", harm)
     router.sysctl("net.ipv4.ip_forward", "0")
     words = change.drift(router.run(router.kernel.observe))
-    assert len(words) == 2
+    assert words[-1] == "net.ipv4.ip_forward is 0 and should be 1"
+    assert words[0].startswith("table inet hostler ")
+    assert len(words) > 2 or "flush ruleset" in harm or "delete" in harm
     plan = router.apply(**PUBLISHED)
     assert [type(s).__name__ for s in plan.steps] == ["ReplaceTable", "SetSysctl"]
     plain = [r["expr"] for r in router.nft_rules()]
@@ -275,7 +277,7 @@ def test_scratch_check_names_the_rule_and_touches_nothing(
     router: Router, monkeypatch: pytest.MonkeyPatch, piece_bytes: int
 ) -> None:
     # A piece that is too long for one message is tried in smaller ones.
-    monkeypatch.setattr(nft, "_PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(nft, "PIECE_BYTES", piece_bytes)
     text = compile_table([_many(3000)], EVERYWHERE)
     # nft itself finds nothing wrong with it; the kernel allows it in postrouting only.
     bad = text.replace("10.0.7.9/32 counter drop", "10.0.7.9/32 counter masquerade")

@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from journal_stage import Place
 
 from hostler.api.common.v1 import access_pb2, bundle_pb2, change_pb2
-from hostler.api.firewall.v1 import address_set_pb2, connection_pb2, ruleset_pb2
+from hostler.api.firewall.v1 import address_set_pb2, connection_pb2, explain_pb2, ruleset_pb2
 from hostler.api.netns.v1 import namespace_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
@@ -187,6 +187,11 @@ def _apply_rules(place: Place, ruleset: Any) -> None:
     ask(place, f"{FIREWALL}.RulesetService/ApplyRuleset", request)
 
 
+def _shadow(place: Place) -> None:
+    request = explain_pb2.StartShadowRequest(rulesets=[rules(81)], duration={"seconds": 600})
+    ask(place, f"{FIREWALL}.PreviewService/StartShadow", request)
+
+
 def _no_rules(place: Place) -> None:
     request = ruleset_pb2.DeleteRulesetRequest(name="web")
     ask(place, f"{FIREWALL}.RulesetService/DeleteRuleset", request)
@@ -323,6 +328,22 @@ ROWS = (
         lambda place: _apply_rules(place, rules(80)),
         _firewall,
         lasts=True,
+    ),
+    Row(
+        "shadow",
+        "firewall",
+        f"{FIREWALL}.PreviewService/StartShadow",
+        lambda _: explain_pb2.StartShadowRequest(rulesets=[rules(81)], duration={"seconds": 600}),
+        lambda place: _apply_rules(place, rules(80)),
+        _firewall,
+    ),
+    Row(
+        "no-shadow",
+        "firewall",
+        f"{FIREWALL}.PreviewService/StopShadow",
+        lambda _: explain_pb2.StopShadowRequest(),
+        _shadow,
+        _firewall,
     ),
     Row(
         "no-rules",

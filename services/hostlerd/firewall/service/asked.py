@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 
 from hostler.api.common.v1 import change_pb2
 from hostlerd.firewall.errors import FindingRefused
+from hostlerd.firewall.model.connection import CutConnections
 from hostlerd.firewall.model.ruleset import Address, Ruleset
 from hostlerd.firewall.model.state import State
-from hostlerd.firewall.plan import lint, reach
+from hostlerd.firewall.plan import cutting, lint, reach
 from hostlerd.runtime import call
 from hostlerd.runtime.errors import InvalidRequest, Violation
+from hostlerd.runtime.steps import Plan
 
 
 class Told:
     """What one request asks for beside its rulesets, and what its caller is to be told."""
 
-    def __init__(self, force: bool, options: change_pb2.ChangeOptions) -> None:
+    def __init__(
+        self, *, force: bool, options: change_pb2.ChangeOptions, cut_established: bool = False
+    ) -> None:
         self.findings: tuple[lint.Finding, ...] = ()
         self.touches_caller = False
         self._force = force
+        self._cut_established = cut_established
         self._options = options
 
     def look(
@@ -44,6 +50,16 @@ class Told:
         after = [*{**left, **{r.name: r for r in chosen.values()}}.values()]
         self.touches_caller = reach.touches(state.rulesets.values(), after, caller)
         return chosen
+
+    def with_cutting(self, plan: Plan, wanted: Mapping[str, Ruleset], state: State) -> Plan:
+        """Answer the plan with the cutting of connections, if that was asked for and is of use."""
+        if not self._cut_established or not plan.steps:
+            return plan
+        after = [*{**state.rulesets, **{r.name: r for r in wanted.values()}}.values()]
+        filters = cutting.filters(wanted, state.rulesets, after)
+        if not filters:
+            return plan
+        return replace(plan, steps=(*plan.steps, CutConnections(filters)))
 
     def _judge_force(self, wanted: Mapping[str, Ruleset]) -> None:
         faults = []

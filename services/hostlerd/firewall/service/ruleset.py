@@ -61,13 +61,18 @@ class RulesetService:
         self, request: pb.ApplyRulesetRequest, context: Context
     ) -> pb.ApplyRulesetResponse:
         """Make the host have this ruleset."""
-        told = Told(request.force, request.change)
+        told = Told(
+            force=request.force,
+            options=request.change,
+            cut_established=request.cut_established,
+        )
 
         def make_plan() -> Plan:
             want = parse(from_proto(request.ruleset))
             state = self.kernel.observe()
-            (want,) = told.look({"ruleset": want}, (), state).values()
-            return self._checked(change.apply(want, state))
+            wanted = told.look({"ruleset": want}, (), state)
+            plan = self._checked(change.apply(wanted["ruleset"], state))
+            return told.with_cutting(plan, wanted, state)
 
         done = await self.changes.carry_out(request.change, make_plan)
         _, times = await self.runtime.blocking(self.kernel.saved)
@@ -83,13 +88,18 @@ class RulesetService:
         self, request: pb.ApplyRulesetsRequest, context: Context
     ) -> pb.ApplyRulesetsResponse:
         """Make the host have these rulesets, and not have those to be deleted."""
-        told = Told(request.force, request.change)
+        told = Told(
+            force=request.force,
+            options=request.change,
+            cut_established=request.cut_established,
+        )
 
         def make_plan() -> Plan:
             wanted = parse_all([from_proto(r) for r in request.rulesets], request.delete_names)
             state = self.kernel.observe()
             wanted = told.look(wanted, request.delete_names, state)
-            return self._checked(change.apply_all(wanted, request.delete_names, state))
+            plan = self._checked(change.apply_all(wanted, request.delete_names, state))
+            return told.with_cutting(plan, wanted, state)
 
         done = await self.changes.carry_out(request.change, make_plan)
         _, times = await self.runtime.blocking(self.kernel.saved)
