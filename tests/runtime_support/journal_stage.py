@@ -48,7 +48,8 @@ while True:
     subprocess.run(argv, pass_fds=[3], env={**os.environ, "LISTEN_FDS": "1"})
 """
 # What comes and goes with every change, and what is not about the host.
-_OWN = {"journal", "requests", "lock", "bundle.json"}
+# What nft lists is in the order in which things were made; what it lists now is compared anyway.
+_OWN = {"journal", "requests", "lock", "bundle.json", "applied.list"}
 
 
 class Stage:

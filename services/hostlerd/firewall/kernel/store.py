@@ -39,6 +39,7 @@ class Store:
         self._applied = run_dir / "applied.json"
         self._text = run_dir / "applied.nft"
         self._listed = run_dir / "applied.list"
+        self._read: dict[Path, tuple[tuple[int, ...], Ruleset]] = {}
         self._end: tuple[tuple[int, ...], int | None] | None = None
 
     def load(self) -> Stored:
@@ -49,13 +50,23 @@ class Store:
                 # A daemon cut off in the middle may have left two of a name: the later counts.
                 changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
                 if changed >= stored.update_times.get(path.stem, changed):
-                    stored.rulesets[path.stem] = _read(path)
+                    stored.rulesets[path.stem] = self._known(path)
                     stored.update_times[path.stem] = changed
             except (OSError, ValueError, InvalidRequest) as e:
                 stored.unreadable[path.stem] = f"{path}: {e}"
+        self._read = {p: kept for p, kept in self._read.items() if p.stem in stored.rulesets}
         for name in stored.unreadable:
             stored.rulesets.pop(name, None)
         return stored
+
+    def _known(self, path: Path) -> Ruleset:
+        """Answer what a file says, without reading it again if it is the very file read before."""
+        was = path.stat()
+        stamp = was.st_ino, was.st_mtime_ns, was.st_ctime_ns, was.st_size
+        found = self._read.get(path)
+        if found is None or found[0] != stamp:
+            found = self._read[path] = stamp, _read(path)
+        return found[1]
 
     def next_end(self) -> int | None:
         """Answer when the next rule ends, in seconds since 1970; reads only what has changed."""

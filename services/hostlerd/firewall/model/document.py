@@ -23,6 +23,7 @@ from hostlerd.firewall.model.document_names import (
 from hostlerd.firewall.model.document_nat import forwards, masquerades, redirects, source_nats
 from hostlerd.firewall.model.document_rule import rules
 from hostlerd.firewall.model.fields import Fields, name_fault
+from hostlerd.firewall.model.remembered import Remembered
 from hostlerd.firewall.model.ruleset import Action, BridgeFiltering, Network, Ruleset
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import canonical
@@ -68,12 +69,18 @@ def parse_all(documents: Sequence[object], gone: Collection[str]) -> dict[str, R
     return found
 
 
+_DUMPED = Remembered(8)
+
+
 def dump(ruleset: Ruleset) -> str:
     """Write a ruleset as the JSON text that `parse` reads back as the same ruleset.
 
     Equal rulesets make equal texts: etags are made of them.
     """
-    return json.dumps(to_document(ruleset), sort_keys=True, separators=(",", ":"))
+    return _DUMPED.get(
+        [ruleset],
+        lambda: json.dumps(to_document(ruleset), sort_keys=True, separators=(",", ":")),
+    )
 
 
 def to_document(value: Any) -> dict[str, Any]:

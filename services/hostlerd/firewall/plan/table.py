@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from hostlerd.firewall.model.remembered import Remembered
 from hostlerd.firewall.model.ruleset import Action, Flowtable, Hook, Network, Ruleset
 from hostlerd.firewall.plan import judge, nat
 from hostlerd.firewall.plan.match import set_name
@@ -27,6 +28,7 @@ _JUDGES = {
     "filter_output": Hook.OUTPUT,
     "bridge_forward": Hook.BRIDGE_FORWARD,
 }
+_COMPILED = Remembered(4)
 _SET_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
@@ -42,6 +44,10 @@ def compile_table(rulesets: Iterable[Ruleset], management: Sequence[Network]) ->
     address set as one of each family. Equal rulesets make equal texts. Raises NameUnknown.
     """
     ordered = in_order(rulesets)
+    return _COMPILED.get([*ordered, None, *management], lambda: _compile(ordered, management))
+
+
+def _compile(ordered: Sequence[Ruleset], management: Sequence[Network]) -> str:
     names = collect(ordered)
     return _inet(ordered, management, names) + _bridge(ordered, names)
 
