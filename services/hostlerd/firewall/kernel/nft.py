@@ -12,6 +12,7 @@ from typing import Any
 
 from hostlerd.firewall.errors import NftRejected, ScratchUnavailable, TableForeign, ToolFailed
 from hostlerd.firewall.kernel import pieces, transaction
+from hostlerd.firewall.kernel.handles import handles
 from hostlerd.firewall.kernel.text import FAMILIES, label_of
 from hostlerd.firewall.kernel.tool import run
 from hostlerd.firewall.kernel.transaction import Chain, Listed
@@ -71,7 +72,9 @@ def read_counters(table: str = "hostler") -> dict[RuleKey, Counter]:
     families = FAMILIES if table == "hostler" else ("inet",)
     found: dict[RuleKey, Counter] = {}
     for family in families:
-        found |= _read_rules(family, _list("-a", "-t", "list", "table", family, table)).counters
+        found |= (
+            _read_rules(family, _list("-a", "-t", "list", "table", family, table)).counters or {}
+        )
     return found
 
 
@@ -105,14 +108,22 @@ def replace(
     commands = None
     if applied is not None:
         try:
-            listed = _listed_chains(transaction.chains_to_list(applied, text), saved or {})
-            commands = transaction.step(applied, text, listed)
+            commands = _step(applied, text, saved or {})
         except transaction.CannotStep:
             commands = None
     if commands is None:
         commands = transaction.whole(text, _listed_whole(saved or {}))
     if commands:
         _load(commands, _lines(commands))
+
+
+def _step(applied: str, text: str, saved: Mapping[Chain, str]) -> str:
+    chains = transaction.chains_to_list(applied, text)
+    try:
+        known = {(family, name): handles(family, name) for family, name in chains}
+        return transaction.step(applied, text, Listed(known, None, saved))
+    except transaction.CountersNeeded:
+        return transaction.step(applied, text, _listed_chains(chains, saved))
 
 
 def load_other(table: str, text: str) -> None:
@@ -211,13 +222,13 @@ def _listed(what: str) -> list[dict[str, Any]]:
 
 
 def _listed_chains(chains: Sequence[Chain], saved: Mapping[tuple[str, str], str]) -> Listed:
-    handles: dict[Chain, Sequence[int]] = {}
+    numbers: dict[Chain, Sequence[int]] = {}
     counters: dict[RuleKey, Counter] = {}
     for family, name in chains:
         rules = _read_rules(family, _list("-a", "-t", "list", "chain", family, "hostler", name))
-        handles |= rules.handles
-        counters |= rules.counters
-    return Listed(handles, counters, saved)
+        numbers |= rules.handles
+        counters |= rules.counters or {}
+    return Listed(numbers, counters, saved)
 
 
 def _listed_whole(saved: Mapping[tuple[str, str], str]) -> Listed:
@@ -255,16 +266,16 @@ def load(text: str) -> None:
 
 
 def _read_rules(family: str, text: str) -> Listed:
-    handles: dict[Chain, list[int]] = {}
+    numbers: dict[Chain, list[int]] = {}
     counters: dict[RuleKey, Counter] = {}
     seen: Tally[tuple[str, str]] = Tally()
     chain = ""
     for line in text.splitlines():
         if head := _CHAIN.match(line):
             chain = head[1]
-            handles[family, chain] = []
+            numbers[family, chain] = []
         elif (rule := _RULE.match(line)) and chain:
-            handles[family, chain].append(int(rule[2]))
+            numbers[family, chain].append(int(rule[2]))
             label = label_of(rule[1])
             counted = _COUNTER.search(rule[1])
             if label and counted:
@@ -273,7 +284,7 @@ def _read_rules(family: str, text: str) -> Listed:
                 counters[key] = Counter(int(counted[1]), int(counted[2]))
         elif line == "\t}":
             chain = ""
-    return Listed(handles, counters)
+    return Listed(numbers, counters)
 
 
 def _sets(text: str) -> list[str]:

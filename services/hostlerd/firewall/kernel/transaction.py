@@ -26,8 +26,12 @@ class Listed:
     """What the kernel has of chains and dynamic sets: handles in order, counters, elements."""
 
     handles: Mapping[Chain, Sequence[int]] = field(default_factory=dict)
-    counters: Mapping[RuleKey, Counter] = field(default_factory=dict)
+    counters: Mapping[RuleKey, Counter] | None = field(default_factory=dict)
     elements: Mapping[Chain, str] = field(default_factory=dict)
+
+
+class CountersNeeded(Exception):
+    """A chain is to be written anew, and its counters have not been listed."""
 
 
 class CannotStep(Exception):
@@ -58,7 +62,10 @@ def chains_to_list(have: str, want: str) -> list[Chain]:
 
 
 def step(have: str, want: str, listed: Listed) -> str:
-    """Answer what leads from the tables as applied to others. Raises CannotStep."""
+    """Answer what leads from the tables as applied to others.
+
+    Raises CannotStep; CountersNeeded where `listed` has none.
+    """
     before, after = read(have), read(want)
     parts: list[str] = []
     for family in FAMILIES:
@@ -74,7 +81,7 @@ def step(have: str, want: str, listed: Listed) -> str:
 
 def _filled(family: str, block: Block, listed: Listed) -> Block:
     if block.kind == "chain":
-        rules = with_counters(block.name, block.rules, listed.counters)
+        rules = with_counters(block.name, block.rules, listed.counters or {})
         return replace(block, lines=(*block.declared, *rules))
     return with_elements(family, block, listed)
 
@@ -137,6 +144,8 @@ def _chain(family: str, before: Block, after: Block, listed: Listed) -> Iterator
     if few is not None:
         yield from few
         return
+    if listed.counters is None:
+        raise CountersNeeded
     yield f"flush chain {family} hostler {after.name}\n"
     rules = tuple(with_counters(after.name, after.rules, listed.counters))
     if rules:
