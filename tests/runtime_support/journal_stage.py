@@ -117,7 +117,8 @@ class Stage:
     def firewall(self) -> dict[str, Any]:
         """Our table as nft(8) lists it, without counts and handles, and the forwarding sysctls."""
         listed = json.loads(self.tool("/usr/sbin/nft", "-j", "list", "ruleset"))["nftables"]
-        table = [_plain(entry) for entry in listed if "metainfo" not in entry]
+        # In which order chains were made does not matter; that of the rules in each stays.
+        table = sorted((_plain(e) for e in listed if "metainfo" not in e), key=_place)
         names = ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/lo/forwarding")
         found = {n: self.tool("/usr/bin/cat", f"/proc/sys/net/{n}").strip() for n in names}
         return {"table": table, "sysctls": found}
@@ -332,6 +333,13 @@ def _plain(entry: dict[str, Any]) -> dict[str, Any]:
     if "expr" in kept:
         kept["expr"] = [part for part in kept["expr"] if "counter" not in part]
     return {kind: kept}
+
+
+def _place(entry: Any) -> tuple[str, ...]:
+    """Where an entry of nft's list belongs: a rule to its chain, and that to its table."""
+    ((kind, told),) = entry.items()
+    table = told.get("table", told.get("name"))
+    return (told["family"], table, kind, told.get("chain", told.get("name", "")))
 
 
 def _content(text: str) -> Any:
