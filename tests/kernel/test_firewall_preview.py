@@ -188,3 +188,10 @@ def test_bad_packets(router: Router, tmp_path: Path) -> None:
         "packet.destination_port",
         "packet.in_ifname",
     ]
+
+
+def test_chains_are_met_by_priority(router: Router) -> None:
+    late = "chain late { type filter hook forward priority 9; meta mark 7 drop; }"
+    early = "chain early { type filter hook forward priority -9; meta mark set 7; }"
+    assert explained(router, "accept", late, early).verdict.value == "drop"
+    assert explained(router, "meta mark 7 reject", late, early).verdict.value == "reject"
