@@ -19,11 +19,11 @@ from client_errors import refuse, rich
 from client_firewall import add_firewall_to
 from client_packets import PacketLog, PacketLogs
 from client_pending import Pending
-from client_preview import Previews
 
 from hostler.api.common.v1 import audit_pb2_grpc, change_pb2, host_pb2_grpc
-from hostler.api.firewall.v1 import packet_log_pb2_grpc
-from hostler.api.firewall.v1 import explain_pb2_grpc, ruleset_pb2, ruleset_pb2_grpc
+from hostler.api.firewall.v1 import (
+    packet_log_pb2_grpc,
+)
 from hostler.api.netns.v1 import (
     counter_pb2_grpc,
     namespace_pb2,
@@ -269,8 +269,6 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
         client_connections.add_to(server, host)
         add_firewall_to(server, host)
         packet_log_pb2_grpc.add_PacketLogServiceServicer_to_server(PacketLogs(host), server)
-        ruleset_pb2_grpc.add_RulesetServiceServicer_to_server(Rulesets(host), server)
-        explain_pb2_grpc.add_PreviewServiceServicer_to_server(Previews(host), server)
     return server
 
 

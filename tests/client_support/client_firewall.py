@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import client_preview
 import grpc
 from client_errors import refuse, rich
 
@@ -151,7 +152,7 @@ class AddressSets(address_set_pb2_grpc.AddressSetServiceServicer):
         return change
 
 
-class Previews(explain_pb2_grpc.PreviewServiceServicer):
+class Previews(client_preview.Previews):
     """Keeps one shadow, which has counted a packet for each rule."""
 
     def __init__(self, host: Host) -> None:
