@@ -110,7 +110,7 @@ def test_the_host_that_shut_its_doors_comes_back_and_is_told_apart(
     done = answers(
         lab,
         *("-H", "all", "--yes", "--max-failures", "100%", "--confirm-within", "10s"),
-        *("firewall", "apply", "-f", str(base)),
+        *("firewall", "apply", "--force", "-f", str(base)),
         status=1,
     )
     took_s = time.monotonic() - start

@@ -62,7 +62,7 @@ def shutting(**more: Any) -> Any:
     ruleset = ruleset_pb2.Ruleset(
         name="shut", input_policy=ruleset_pb2.ACTION_DROP, persistent=True, **more
     )
-    return ruleset_pb2.ApplyRulesetRequest(ruleset=ruleset)
+    return ruleset_pb2.ApplyRulesetRequest(ruleset=ruleset, force=True)
 
 
 def shut(lab: Lab, host: Host, within_s: float, *, name: str = "waits") -> Opened:

@@ -82,10 +82,14 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the steps, in hex. Equal steps have equal hashes, on whichever host."""
+        """SHA-256 over the steps, in hex. Equal steps have equal hashes, on whichever host.
+
+        A step that depends on the clock says by `hashed` what of it is hashed: else a plan that was
+        shown would not be the one that is made a second later.
+        """
         if not self._hash:
             # Steps never change, and a hundred namespaces have so many that it takes 10 ms.
-            value = fingerprint([[type(s).__name__, s] for s in self.steps])
+            value = fingerprint([[type(s).__name__, getattr(s, "hashed", s)] for s in self.steps])
             object.__setattr__(self, "_hash", value)
         return self._hash
 

@@ -54,6 +54,15 @@ class ChangeElements:
         """Whether a boot brings back what the set holds."""
         return self.persistent
 
+    @property
+    def hashed(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """What a plan's hash is made of: not the ends, which move with the clock."""
+        added, removed = (
+            tuple(line.partition(" ")[0] for line in text.splitlines())
+            for text in (self.added, self.removed)
+        )
+        return self.name, added, removed
+
     def describe(self) -> str:
         """Say how many come and go, and the first few by name."""
         told = [

@@ -136,6 +136,11 @@ class StartShadow:
     shadow: Shadow
     previous: Shadow | None
 
+    @property
+    def hashed(self) -> str:
+        """What a plan's hash is made of: not the end, which moves with the clock."""
+        return self.shadow.text.replace(str(self.shadow.expire_time), "")
+
     def describe(self) -> str:
         """Say until when."""
         end = datetime.fromtimestamp(self.shadow.expire_time, UTC)
