@@ -14,6 +14,7 @@ from typing import Any
 LET_THROUGH = "+"
 _LETTERS = {"UNAUTHENTICATED": "U", "PERMISSION_DENIED": "D"}
 _TIMEOUT_S = 15.0
+_FIREWALL = ("address_set", "connection", "counter", "explain", "packet_log", "ruleset")
 _COMMON = ("host", "audit", "bundle", "confirm", "job", "approval")
 
 
@@ -81,7 +82,7 @@ def descriptor(name: str) -> Any:
     for module in (
         *(f"hostler.api.common.v1.{n}_pb2" for n in _COMMON),
         *(f"hostler.api.netns.v1.{n}_pb2" for n in ("namespace", "process", "counter")),
-        "hostler.api.firewall.v1.ruleset_pb2",
+        *(f"hostler.api.firewall.v1.{n}_pb2" for n in _FIREWALL),
         "grpc_health.v1.health_pb2",
         "grpc_reflection.v1alpha.reflection_pb2",
     ):
