@@ -47,6 +47,9 @@ def _of_rule(rule: Rule, names: Names) -> Iterator[ConnectionFilter]:
         _networks(rule.sources, rule.source_sets, names),
         _networks(rule.destinations, rule.destination_sets, names),
     )
+    if (rule.source_sets and not sides[0]) or (rule.destination_sets and not sides[1]):
+        # What dynamic sets hold is not known here, and an empty one matches nothing.
+        return
     for (protocol, ports), version in product(_protocols(rule, names), (4, 6)):
         sources, destinations = ([n for n in side if n.version == version] for side in sides)
         if any(

@@ -97,7 +97,11 @@ class _Walk:
         if packet.state != "new":
             flow.ct_mark = flow.status = Unknown("what the connection is, is not known")
         way = _Way(flow, [])
-        if not packet.in_ifname and fib.is_local(self.routes, packet.source):
+        try:
+            own = not packet.in_ifname and fib.is_local(self.routes, packet.source)
+        except fib.RouteUnknown as e:
+            return self._end(way, Verdict.UNKNOWN, Met(unknown=str(e)))
+        if own:
             way.path = "output"
             way.agenda = [("route", "output"), ("hook", "output"), ("reroute", ""),
                           ("hook", "postrouting"), ("hook", "egress"), ("loop", "")]  # fmt: skip
