@@ -30,7 +30,7 @@ _SERVICE = "RulesetService"
 
 @click.group()
 def firewall() -> None:
-    """Rulesets: base policies, rules, masquerades and forwards of table inet hostler."""
+    """Rulesets, address sets, connections, packet logs, and what becomes of a packet."""
 
 
 def _rows(answer: Any) -> Iterable[Sequence[Any]]:

@@ -157,6 +157,16 @@ def check(text: str) -> None:
         size = size // 4 if size > 1000 else 0
 
 
+def try_verbatim(text: str) -> None:
+    """Load a text as it is into a namespace that ends with it: what `check` leaves out as well.
+
+    Raises NftRejected, ScratchUnavailable, ToolFailed.
+    """
+    result = _try_in_scratch([text])
+    if "piece" in result:
+        raise _rejected(result["errors"], _lines(text))
+
+
 def check_unapplied(text: str) -> None:
     """Let nft and the kernel look at the table without applying it: less than `check` sees.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from hostlerd.firewall.errors import (
     NftRejected,
     ScratchUnavailable,
@@ -13,6 +16,7 @@ from hostlerd.runtime.host import Capability
 
 _FILTER = "type filter hook forward priority filter; policy accept;"
 _NAT = "type nat hook postrouting priority srcnat; policy accept;"
+_HOOKED = "\tchain filter_probe {{\n\t\t{hook}\n\t}}\n"
 _DNAT = "type nat hook prerouting priority dstnat; policy accept;"
 
 
@@ -71,6 +75,37 @@ def probe_fib() -> Capability:
     return _try("fib", _FILTER, "fib daddr . iif oif exists accept")
 
 
+def probe_bridge() -> Capability:
+    """Whether frames between ports of a bridge can be judged, for rules of bridge_forward."""
+    chain = _HOOKED.format(hook="type filter hook forward priority filter; policy accept;")
+    return _try_verbatim("bridge", "table bridge hostler {\n" + chain + "}\n")
+
+
+def probe_flowtable() -> Capability:
+    """Whether established connections can pass the rules by."""
+    text = (
+        "table inet hostler {\n\tflowtable f {\n\t\thook ingress priority filter\n"
+        '\t\tdevices = { "lo" }\n\t}\n}\n'
+    )
+    return _try_verbatim("flowtable", text)
+
+
+def probe_helpers() -> Capability:
+    """Whether connections can be given helpers."""
+    text = (
+        'table inet hostler {\n\tct helper h {\n\t\ttype "ftp" protocol tcp\n'
+        "\t\tl3proto inet\n\t}\n}\n"
+    )
+    return _try_verbatim("helpers", text)
+
+
+def probe_bridge_filtering() -> Capability:
+    """Whether rules of forward can be shown what bridges carry, for bridge_filtering."""
+    if Path("/proc/sys/net/bridge").is_dir():
+        return Capability("bridge_filtering", True)
+    return Capability("bridge_filtering", False, "br_netfilter is not there, or not loaded")
+
+
 PROBES = (
     probe_scratch_check,
     probe_nf_tables,
@@ -80,19 +115,30 @@ PROBES = (
     probe_connections,
     probe_reject,
     probe_fib,
+    probe_bridge,
+    probe_flowtable,
+    probe_helpers,
+    probe_bridge_filtering,
 )
 
 
 def _try(name: str, hook: str, *rules: str) -> Capability:
-    text = _table(hook, *rules)
+    return _answer(name, nft.check, _table(hook, *rules))
+
+
+def _answer(name: str, check: Callable[[str], None], text: str) -> Capability:
     try:
         try:
-            nft.check(text)
+            check(text)
         except ScratchUnavailable:
             nft.check_unapplied(text)
     except (NftRejected, ToolFailed) as e:
         return Capability(name, False, e.message)
     return Capability(name, True)
+
+
+def _try_verbatim(name: str, text: str) -> Capability:
+    return _answer(name, nft.try_verbatim, text)
 
 
 def _table(*lines: str) -> str:
