@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,60 @@ def test_nothing_is_lost_in_many_replaces(net: Network) -> None:
             apply(50 if turn % 3 else 10, turn)
     assert flood.sent > 1000
     assert flood.got == flood.sent
+
+
+REPLACES = 100 if os.environ.get("HOSTLER_SOAK") else 12
+
+
+def read_slowly(net: Network, total: int, got: list[int]) -> None:
+    """Take a transfer in, from a guest that is behind NAT."""
+    with net.client.run(lambda: socket.create_server(("198.51.100.2", 9000))) as listening:
+        peer, came = listening.accept()
+        with peer:
+            peer.settimeout(20)
+            assert came[0] == "198.51.100.1", "it is behind NAT"
+            while sum(got) < total and (part := peer.recv(1 << 16)):
+                got.append(len(part))
+
+
+def test_whole_rulesets_are_replaced_under_load(net: Network) -> None:
+    """Each time all of 1,000 rules are others; a flood, a transfer, a blocklist live through it."""
+    block = [{"name": "block", "dynamic": True}]
+    blocked = {"id": "blocked", "hook": "forward", "action": "drop", "source_sets": ["block"]}
+    nat = [{"source": "10.213.0.0/24", "uplink": "eth0"}]
+    passed = {"id": "pass", "hook": "forward", "action": "count"}
+    net.router.apply(name="base", address_sets=block, rules=[blocked, passed], masquerades=nat)
+    add = ("/usr/sbin/nft", "add", "element", "inet", "hostler", "block_4")
+    net.router.exec(*add, "{ 203.0.113.9 timeout 1h }")
+    total = 480 * 100_000
+    got: list[int] = []
+    reader = threading.Thread(target=read_slowly, args=(net, total, got))
+
+    def send() -> None:
+        with socket.create_connection(("198.51.100.2", 9000), 20) as s:
+            part = b"x" * (total // 480)
+            for _ in range(480):
+                s.sendall(part)
+                time.sleep(0.01)
+
+    reader.start()
+    time.sleep(0.3)
+    writer = threading.Thread(target=lambda: net.web.run(send))
+    writer.start()
+    packets = 0
+    with Flood(net.client, net.two, "10.213.0.3") as flood:
+        for turn in range(REPLACES):
+            hook = {"hook": "forward", "action": "drop" if turn % 2 else "reject"}
+            many = [{**r, **hook, "id": f"t{turn}-{r['id']}"} for r in rules(1000)]
+            net.router.apply(name="many", priority=10, rules=many)
+            counted = {r.label: c for r, c in net.router.run(nft.read_counters).items()}
+            assert counted["base/pass"].packets >= packets, "a counter went back"
+            packets = counted["base/pass"].packets
+    writer.join(60)
+    reader.join(60)
+    assert flood.sent > 1000
+    assert flood.got == flood.sent
+    assert sum(got) == total
+    assert packets > 0
+    assert "203.0.113.9" in net.router.run(nft.elements_text, "block_4")
+    print(f"\n{REPLACES} replaces: {flood.sent} datagrams, none lost; {total} bytes over TCP")
