@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from hostler.config import HostlerError
 from hostler.packet_row import COLUMNS, Row
 from hostler.runs import default_path
+from hostler.store import Store
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LONGEST_EXPRESSION = 4096
@@ -105,36 +104,11 @@ def open_packets(url: str = "") -> PacketStore:
     return PacketStore(*open_engine(url or default_url(), kind))
 
 
-class PacketStore:
+class PacketStore(Store):
     """A store of packet logs. Blocking; safe to use from several threads and processes."""
 
-    def __init__(self, engine: Engine, place: str) -> None:
-        self.engine = engine
-        self.place = place
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every connection."""
-        self.engine.dispose()
-
-    @contextmanager
-    def begin(self, *, reading: bool = False) -> Iterator[Connection]:
-        """A transaction. Raises PacketStoreError instead of the database's errors."""
-        from hostler.store_engine import transaction
-
-        place = f"packet logs at {self.place}"
-        with transaction(self.engine, place, PacketStoreError, reading=reading) as connection:
-            yield connection
+    words = "packet logs"
+    error = PacketStoreError
 
     def newest(self, host: str) -> Position | None:
         """Where the host's newest reader is; None if nothing of it has been collected."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from hostler.runs_holder import is_gone
 from hostler.runs_model import (
@@ -26,9 +24,10 @@ from hostler.runs_model import (
     RunsError,
     RunState,
 )
+from hostler.store import Store
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Row, Select
+    from sqlalchemy import Row, Select
 
 __all__ = ["Runs", "default_url", "open_runs"]
 
@@ -60,36 +59,11 @@ def open_runs(url: str = "") -> Runs:
     return Runs(*open_engine(url or default_url(), kind))
 
 
-class Runs:
+class Runs(Store):
     """A store of run records. Blocking; safe to use from several threads and processes."""
 
-    def __init__(self, engine: Engine, place: str) -> None:
-        self.engine = engine
-        self.place = place
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every connection."""
-        self.engine.dispose()
-
-    @contextmanager
-    def begin(self, *, reading: bool = False) -> Iterator[Connection]:
-        """A transaction. Raises RunsError instead of the database's errors."""
-        from hostler.store_engine import transaction
-
-        place = f"run records at {self.place}"
-        with transaction(self.engine, place, RunsError, reading=reading) as connection:
-            yield connection
+    words = "run records"
+    error = RunsError
 
     def newest(self, limit: int = 50) -> list[Run]:
         """The newest runs, newest first."""
