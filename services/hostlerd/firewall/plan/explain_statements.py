@@ -9,7 +9,8 @@ from typing import Any
 from hostlerd.firewall.model.ruleset import Address
 from hostlerd.firewall.plan import explain_routes as fib
 from hostlerd.firewall.plan import explain_words as words
-from hostlerd.firewall.plan.explain_expressions import Flow, Sets, Unknown, value
+from hostlerd.firewall.plan.explain_expressions import value
+from hostlerd.firewall.plan.explain_flow import Flow, Sets, Unknown
 
 #: They end a rule's way through the chain.
 VERDICTS = frozenset({"accept", "drop", "reject", "return", "jump", "goto", "continue", "queue"})

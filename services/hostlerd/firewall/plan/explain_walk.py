@@ -14,14 +14,8 @@ from typing import Any
 from hostlerd.firewall.model.explain import Explanation, Met, Packet, Route, Routes, Verdict
 from hostlerd.firewall.plan import explain_routes as fib
 from hostlerd.firewall.plan import explain_statements as statements
-from hostlerd.firewall.plan.explain_expressions import (
-    Flow,
-    Missing,
-    Sets,
-    Unknown,
-    candidates,
-    matches,
-)
+from hostlerd.firewall.plan.explain_expressions import candidates, matches
+from hostlerd.firewall.plan.explain_flow import Flow, Missing, Sets, Unknown
 from hostlerd.firewall.plan.explain_statements import shown
 from hostlerd.firewall.plan.explain_tables import OURS, Chain, Rule, Tables
 
