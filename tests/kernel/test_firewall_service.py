@@ -173,3 +173,23 @@ def test_pages_follow_each_other_in_order(router: Router, service: RulesetServic
         if not token:
             break
     assert found == [["d", "b"], ["c", "a"]]
+
+
+def test_tables_of_others_are_shown_if_asked_for(router: Router, service: RulesetService) -> None:
+    context: Any = None
+    router.exec("/usr/sbin/nft", "add table ip theirs; add chain ip theirs mine-not")
+
+    def told(**asked: Any) -> Any:
+        return call(router, lambda: service.GetTable(pb.GetTableRequest(**asked), context))
+
+    assert told().foreign_nft_text == ""
+    assert list(told().foreign_tables) == ["ip theirs"]
+    assert "chain mine-not" in told(include_foreign=True).foreign_nft_text
+    for number in range(60):
+        name = f"big{number}"
+        elements = ", ".join(f"10.{number}.{n >> 8}.{n & 255}" for n in range(2000))
+        filled = f"{{ type ipv4_addr; elements = {{ {elements} }}; }}"
+        router.exec("/usr/sbin/nft", f"add table ip {name}; add set ip {name} s {filled}")
+    cut = told(include_foreign=True).foreign_nft_text
+    assert len(cut.encode()) <= (1 << 20) + 100
+    assert cut.endswith("# there is more\n")

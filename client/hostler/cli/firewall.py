@@ -91,11 +91,12 @@ def delete(state: State, name: str) -> None:
 @firewall.command(
     epilog=examples("hostler -H h1 firewall table", "hostler -H all -o json firewall table")
 )
+@click.option("--foreign", is_flag=True, help="Also the tables of others.")
 @pass_state
-def table(state: State) -> None:
+def table(state: State, foreign: bool) -> None:
     """Read back what the kernel has: the table, its counters, sysctls and drift."""
     method = rpc(ruleset_pb2, _SERVICE, "GetTable")
-    results = state.read(method, ruleset_pb2.GetTableRequest())
+    results = state.read(method, ruleset_pb2.GetTableRequest(include_foreign=foreign))
     if state.output != "table":
         state.finish(results)
     for result in results:
@@ -116,6 +117,8 @@ def _show(host: str, answer: Any) -> None:
         click.echo(f"{printable(name)} = {printable(answer.sysctls[name])}")
     if answer.foreign_tables:
         click.echo(f"tables of others: {printable(', '.join(answer.foreign_tables))}")
+    for line in answer.foreign_nft_text.splitlines():
+        click.echo(printable(line))
     for words in answer.drift:
         click.secho(f"drift: {printable(words)}", fg="yellow")
 

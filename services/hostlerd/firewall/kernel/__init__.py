@@ -115,6 +115,10 @@ class Kernel(Recoverable):
         """Answer the names of the tables of others. Raises ToolFailed."""
         return nft.foreign_tables()
 
+    def foreign_text(self, most_bytes: int) -> str:
+        """Answer the tables of others in nft's words, at most so much. Raises ToolFailed."""
+        return nft.foreign_text(most_bytes)
+
     def rule_counters(self) -> dict[RuleKey, Counter]:
         """Answer what rules have counted, in their order. Raises ToolFailed."""
         return nft.read_counters()

@@ -85,6 +85,17 @@ def foreign_tables() -> tuple[str, ...]:
     return tuple(sorted(n for n in names if n not in OURS))
 
 
+def foreign_text(most_bytes: int) -> str:
+    """Answer the tables of others in nft's words, cut at so many bytes. Raises ToolFailed."""
+    text = ""
+    for name in foreign_tables():
+        text += _list("list", "table", *name.split(" ", 1))
+        if len(text.encode()) > most_bytes:
+            cut = text.encode()[:most_bytes].decode(errors="ignore")
+            return cut.rpartition("\n")[0] + "\n# there is more\n"
+    return text
+
+
 def foreign_chains() -> tuple[BaseChain, ...]:
     """Answer the base chains of all other tables."""
     chains = (entry["chain"] for entry in _listed("chains") if "chain" in entry)

@@ -25,6 +25,7 @@ from hostlerd.runtime.steps import Notice, Plan
 _PAGE_MOST = 1000
 # A page ends before it is larger than what gRPC's clients take by default.
 _PAGE_BYTES = 3 << 20
+_FOREIGN_BYTES = 1 << 20
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -127,7 +128,9 @@ class RulesetService:
 
     async def GetTable(self, request: pb.GetTableRequest, context: Context) -> pb.GetTableResponse:
         """Read back what the kernel has."""
-        table: pb.GetTableResponse = await self.runtime.blocking(self._read_table)
+        table: pb.GetTableResponse = await self.runtime.blocking(
+            self._read_table, request.include_foreign
+        )
         return table
 
     def _page(self, after: tuple[int, str], most: int) -> pb.ListRulesetsResponse:
@@ -145,7 +148,7 @@ class RulesetService:
             page.rulesets.append(message)
         return page
 
-    def _read_table(self) -> pb.GetTableResponse:
+    def _read_table(self, include_foreign: bool) -> pb.GetTableResponse:
         state = self.kernel.observe()
         return pb.GetTableResponse(
             nft_text=self.kernel.table_text(),
@@ -153,6 +156,7 @@ class RulesetService:
             foreign_tables=self.kernel.foreign_tables(),
             sysctls={n: v for n, v in state.sysctls.items() if change.is_shown(n, state)},
             drift=change.drift(state),
+            foreign_nft_text=self.kernel.foreign_text(_FOREIGN_BYTES) if include_foreign else "",
         )
 
     def _checked(self, plan: Plan) -> Plan:
