@@ -8,6 +8,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
 from hostler.api.common.v1 import access_pb2, change_pb2
+from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.api.netns.v1 import namespace_pb2, process_pb2
 from hostlerd.runtime.access import AnnotationInvalid, resources, table
 
@@ -37,7 +38,9 @@ ROOT_EQUIVALENT = {"RunProcess", "StartProcess"}
 CHANGE = {
     *("CreateNamespace", "DeleteNamespace", "ApplyNamespaces"),
     *("StopProcess", "SignalProcess"),
-    *("ApplyRuleset", "DeleteRuleset", "PushBundle"),
+    *("ApplyRuleset", "ApplyRulesets", "DeleteRuleset", "PushBundle"),
+    *("AddElements", "RemoveElements", "ReplaceElements"),
+    *("StartShadow", "StopShadow", "FlushConnections"),
     *("ConfirmPending", "RevertPending", "CancelJob"),
     *("ApproveChange", "WithdrawApproval"),
 }
@@ -107,3 +110,9 @@ def test_resources_are_named_by_their_fields():
     stop = process_pb2.StopProcessRequest(namespace="web", name="main")
     assert resources(stop, ["namespace", "name"]) == ("web/main",)
     assert resources(stop, []) == ()
+    both = ruleset_pb2.ApplyRulesetsRequest(
+        rulesets=[ruleset_pb2.Ruleset(name=n) for n in ("web", "base")], delete_names=["db", "web"]
+    )
+    fields = ["rulesets.name", "delete_names"]
+    assert resources(both, fields) == ("web", "base", "db")
+    assert resources(ruleset_pb2.ApplyRulesetsRequest(), fields) == ()

@@ -95,14 +95,23 @@ def _check_field(method: str, message: Any, wanted: Any) -> None:
 def resources(request: Message, fields: Sequence[str]) -> tuple[str, ...]:
     """Answer the names of the resources that a request is about, each once, in order.
 
-    The values of several fields make one name, joined by "/"; a repeated field makes many names.
+    The values of several fields make one name, joined by "/". Where any of them is repeated, each
+    value is a name by itself: none may go by unjudged.
     """
-    parts = [list(_values(request, path.split("."))) for path in fields]
-    if not parts:
-        return ()
-    if len(parts) == 1:
-        return tuple(dict.fromkeys(parts[0]))
-    return ("/".join(values[0] if values else "" for values in parts),)
+    paths = [path.split(".") for path in fields]
+    parts = [list(_values(request, path)) for path in paths]
+    if len(parts) == 1 or any(_is_repeated(request.DESCRIPTOR, path) for path in paths):
+        return tuple(dict.fromkeys(value for values in parts for value in values))
+    return ("/".join(values[0] for values in parts),) if parts else ()
+
+
+def _is_repeated(message: Any, path: Sequence[str]) -> bool:
+    for part in path:
+        field = message.fields_by_name[part]
+        if field.is_repeated:
+            return True
+        message = field.message_type
+    return False
 
 
 def _values(message: Any, path: Sequence[str]) -> Iterator[str]:
