@@ -88,7 +88,10 @@ class NatRules:
 
     def destination_nat(self, match: Match, options: dict[str, Option]) -> None:
         """Add what DNAT says. Raises Unsayable."""
-        _only(match, "protocol", "sources", "destinations", "destination_ports", what="a forward")
+        asked = ("protocol", "sources", "destinations", "destination_ports", "in_ifname")
+        _only(match, *asked, what="a forward")
+        if match.in_ifname.endswith("+"):
+            raise Unsayable("a forward is for one link, not for all that begin so")
         address, to_port = _target(options.pop("--to-destination", None))
         self._refuse_more(options)
         self._made.note("forwards hold for packets to the host's own addresses")
@@ -100,6 +103,7 @@ class NatRules:
                 target_address=address,
                 target_port=to_port if to_port != port else 0,
                 sources=map(str, match.sources),
+                in_ifname=match.in_ifname,
             )
             # One in OUTPUT for connections of the host itself is part of ours.
             if forward not in self._ruleset.forwards:

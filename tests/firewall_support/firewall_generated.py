@@ -163,6 +163,7 @@ def _forward(draw: st.DrawFn) -> dict[str, Any]:
         "target_port": draw(st.integers(0, 65535)),
         "addresses": draw(_some(addresses(version), 2)),
         "sources": draw(_some(networks(version), 2)),
+        "in_ifname": draw(st.sampled_from(["", "", "eth0", "wan0"])),
     }
 
 

@@ -82,6 +82,16 @@ def test_forward_of_certain_addresses_and_sources(net: Network) -> None:
         assert net.client.fetch(UP4, 9090) == "refused"
 
 
+def test_forward_of_one_link_is_not_the_host_s_own(net: Network) -> None:
+    outside = forward("tcp", 8080, WEB4, 8000, in_ifname="eth0")
+    inside = forward("tcp", 8080, WEB4, 8001, in_ifname="v3")
+    net.router.apply(name="web", forwards=[outside, inside])
+    with net.web.serving(8000, "web"), net.web.serving(8001, "other"):
+        assert net.client.fetch(UP4, 8080) == f"web saw {OUT4}"
+        assert net.far.fetch(UP4, 8080) == "other saw 10.214.0.2"
+        assert net.router.fetch(UP4, 8080) == "refused"
+
+
 def test_isolated_network_is_reached_by_forwards_alone(net: Network) -> None:
     isolated = ["10.213.0.0/24", "fd13::/64", "10.214.0.0/24", "fd14::/64"]
     masquerades = [{"source": n, "uplink": "eth0"} for n in isolated]

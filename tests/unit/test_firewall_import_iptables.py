@@ -290,7 +290,7 @@ def test_forwards() -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("-A PREROUTING -i eth0 -p tcp --dport 1 -j DNAT --to-destination 10.0.0.1", "in ifname"),
+        ("-A PREROUTING -i eth+ -p tcp --dport 1 -j DNAT --to-destination 10.0.0.1", "one link"),
         ("-A PREROUTING -p tcp -j DNAT --to-destination 10.0.0.1", "ports of TCP or UDP"),
         ("-A PREROUTING -p tcp --dport 1:999 -j DNAT --to-destination 10.0.0.1", "more than 256"),
         ("-A PREROUTING -p tcp --dport 1 -j DNAT --to-destination 10.0.0.1-10.0.0.9", "one port"),

@@ -86,6 +86,7 @@ def _forward(d: Fields) -> Forward | None:
     addresses = d.addresses("addresses", NETWORKS_MOST)
     sources = d.networks("sources", NETWORKS_MOST)
     target_port = d.number("target_port", 0, PORT_MAX)
+    in_ifname = d.ifname("in_ifname")
     for index, address in enumerate(addresses):
         if not _is_host_like(address):
             d.fault(f"addresses[{index}]", f"{address} cannot be forwarded from")
@@ -96,7 +97,7 @@ def _forward(d: Fields) -> Forward | None:
             d.fault(key, "mixes IPv4 and IPv6 with target_address")
     if target is None or protocol is None or d.fault_count > faults_before:
         return None
-    return Forward(protocol, port, target, target_port, addresses, sources)
+    return Forward(protocol, port, target, target_port, addresses, sources, in_ifname)
 
 
 def source_nats(d: Fields) -> tuple[SourceNat, ...]:
@@ -174,6 +175,8 @@ def port_key(forward: Forward) -> tuple[int, Protocol, int]:
 
 def collide(one: Forward, other: Forward) -> bool:
     """Whether some packet would be both forwards' own. Both have the same `port_key`."""
+    if one.in_ifname and other.in_ifname and one.in_ifname != other.in_ifname:
+        return False
     shared = not one.addresses or not other.addresses or set(one.addresses) & set(other.addresses)
     if not shared:
         return False

@@ -172,7 +172,10 @@ class SourceNat:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Destination NAT of a port. No addresses: any of the host. No sources: from anywhere."""
+    """Destination NAT of a port. No addresses: any of the host. No sources: from anywhere.
+
+    With `in_ifname` only of packets that came in by that link.
+    """
 
     protocol: Protocol
     port: int
@@ -180,6 +183,7 @@ class Forward:
     target_port: int = 0
     addresses: tuple[Address, ...] = ()
     sources: tuple[Network, ...] = ()
+    in_ifname: str = ""
 
     @property
     def leads_to_port(self) -> int:

@@ -41,12 +41,13 @@ def targets(rulesets: Sequence[Ruleset]) -> frozenset[match.Target]:
     )
 
 
-def destination_rules(rulesets: Sequence[Ruleset]) -> list[str]:
-    """Answer the rules of prerouting and output that rewrite destinations."""
+def destination_rules(rulesets: Sequence[Ruleset], *, own: bool = False) -> list[str]:
+    """Answer the rules of prerouting that rewrite destinations, or of output for the host's own."""
     return [
         match.counted(_to_host(f), _dnat(f), f"{r.name}/{f.name}")
         for r in rulesets
         for f in sorted(r.forwards, key=_stable)
+        if not (own and f.in_ifname)
     ]
 
 
@@ -120,17 +121,18 @@ def source_rules(rulesets: Sequence[Ruleset]) -> list[str]:
     return rules
 
 
-def _stable(forward: Forward) -> tuple[int, str, int, tuple[str, ...]]:
+def _stable(forward: Forward) -> tuple[int, str, int, tuple[str, ...], str]:
     """An order in which counters of forwards with one name keep their places."""
     version = forward.target_address.version
     addresses = tuple(str(a) for a in forward.addresses)
-    return version, forward.protocol.value, forward.port, addresses
+    return version, forward.protocol.value, forward.port, addresses, forward.in_ifname
 
 
 def _to_host(forward: Forward) -> str:
     version = forward.target_address.version
     at = match.addresses("daddr", forward.addresses) or _NOT_FORWARDED[version]
     return match.words(
+        match.links(forward.in_ifname, ""),
         "fib daddr type local",
         at,
         match.networks("saddr", forward.sources),

@@ -58,7 +58,7 @@ def _inet(ordered: Sequence[Ruleset], management: Sequence[Network], names: Name
         # Chains are declared before what jumps to them.
         "isolation": judge.isolation_rules(ordered),
         "nat_prerouting": nat.prerouting_rules(ordered),
-        "nat_output": nat.destination_rules(ordered),
+        "nat_output": nat.destination_rules(ordered, own=True),
         "nat_postrouting": nat.source_rules(ordered),
         "helper_prerouting": helping,
         "helper_output": helping,

@@ -139,6 +139,8 @@ def forward_words(forward: Forward) -> str:
         words += " at " + _listed(forward.addresses)
     if forward.sources:
         words += " from " + _listed(forward.sources)
+    if forward.in_ifname:
+        words += f" in by {forward.in_ifname}"
     return words
 
 
