@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -286,3 +287,28 @@ def test_whole_rulesets_are_replaced_under_load(net: Network) -> None:
     assert packets > 0
     assert "203.0.113.9" in net.router.run(nft.elements_text, "block_4")
     print(f"\n{REPLACES} replaces: {flood.sent} datagrams, none lost; {total} bytes over TCP")
+
+
+def test_what_others_do_meanwhile_is_not_taken_for_ours(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's rule that comes between our transaction and our reading back is drift."""
+    real = nft.read_listed
+
+    def late(*args: Any) -> Any:
+        # Within the namespace: the thread of the change is in it.
+        subprocess.run(
+            ["/usr/sbin/nft", "add rule inet hostler filter_input udp dport 9 drop"], check=True
+        )
+        monkeypatch.setattr(nft, "read_listed", real)
+        return real(*args)
+
+    router.apply(name="web", rules=rules(3))
+    assert change.drift(router.run(router.kernel.observe)) == ()
+    monkeypatch.setattr(nft, "read_listed", late)
+    router.apply(name="web", rules=rules(4))
+    assert "udp dport 9 drop" in router.exec(*LIST)
+    assert change.drift(router.run(router.kernel.observe)) != ()
+    router.apply(name="web", rules=rules(4))
+    assert "udp dport 9 drop" not in router.exec(*LIST)
+    assert change.drift(router.run(router.kernel.observe)) == ()

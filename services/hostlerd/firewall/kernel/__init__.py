@@ -206,10 +206,11 @@ class Kernel(Recoverable):
     def _still_applied(self) -> Iterator[None]:
         """Do what makes a generation, and leaves the tables as they were applied."""
         before = self._store.applied()
-        start = generation()
+        start, made = generation(), nft.transactions()
         yield
         after = generation()
-        if before is not None and before.generation == start and after == start + 1:
+        alone = after == start + nft.transactions() - made
+        if before is not None and before.generation == start and alone:
             self._store.note_generation(before, after)
 
     def _read_table(self, applied: Applied | None) -> tuple[Table | None, tuple[str, ...]]:
@@ -231,12 +232,12 @@ class Kernel(Recoverable):
         return table, drift.details(before, listed, applied.fingerprint, table.fingerprint)
 
     def _replace(self, text: str) -> None:
+        start, made = generation(), nft.transactions()
         before = self._store.applied()
         stands = before is not None and self._read_table(before)[0] == Table(before.fingerprint)
+        stands = stands and generation() == start
         applied = self._store.applied_text(before) if before is not None and stands else None
-        start = generation()
         nft.replace(text, applied, self._elements.saved(_new_sets(text, applied or "")))
-        after = generation()
         known = _untouched(before.fingerprint, applied, text) if before and applied else {}
         try:
             table, listed = nft.read_listed(known)
@@ -244,10 +245,12 @@ class Kernel(Recoverable):
             # The table stands; not knowing its fingerprint, the next change takes it for drift.
             log.warning("the table cannot be read back", error=e.message)
             table, listed = None, ""
-        # Of somebody else's transaction meanwhile nobody can say whether it was before the reading.
-        alone = after in (start, start + 1) and after == generation()
+        # What somebody else has done meanwhile was read back with ours: then nothing is known to be
+        # as applied, and the next look takes it for drift.
+        after = generation()
+        alone = after == start + nft.transactions() - made
         digest = hashlib.sha256(text.encode()).hexdigest()
-        noted = Applied(table.fingerprint, digest, after if alone else 0) if table else None
+        noted = Applied(table.fingerprint, digest, after) if table and alone else None
         self._store.note_applied(noted, text, listed)
 
 

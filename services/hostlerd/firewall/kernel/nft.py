@@ -27,6 +27,7 @@ CHILD = str(Path(__file__).with_name("scratch.py"))
 # one transaction there, with sets less. What does not fit is tried in halves.
 PIECE_BYTES = 20_000
 _TOO_LONG = "Message too long"
+_made = [0]
 
 _CHAIN = re.compile(r"\tchain (\S+) \{")
 _SET = re.compile(r"\tset (\S+) \{")
@@ -188,10 +189,19 @@ def check_unapplied(text: str) -> None:
         raise _rejected(answer.errors, _lines(text))
 
 
+def transactions() -> int:
+    """Answer how many transactions this process has made: each is one generation of the kernel's.
+
+    For one thread at a time, as changes are.
+    """
+    return _made[0]
+
+
 def _load(text: str, lines: tuple[str, ...]) -> None:
     answer = run([_NFT, "-f", "-"], text.encode())
     if answer.status != 0:
         raise _rejected(answer.errors, lines)
+    _made[0] += 1
 
 
 def _try_in_scratch(texts: list[str]) -> dict[str, Any]:
