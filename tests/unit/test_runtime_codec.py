@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostlerd.firewall import kernel as firewall
+from hostlerd.firewall.model import address_set, connection
 from hostlerd.firewall.model import steps as firewall_steps
 from hostlerd.netns import kernel as netns
 from hostlerd.netns.kernel.handles import DirectHandles
@@ -40,7 +41,7 @@ KERNELS = {
 }
 MODULES = {
     "netns": (netns_steps, link_steps, process_steps),
-    "firewall": (firewall_steps,),
+    "firewall": (firewall_steps, address_set, connection),
     "bundle": (pushing,),
 }
 REGISTRIES = {name: Registry(kernel.kinds) for name, kernel in KERNELS.items()}
