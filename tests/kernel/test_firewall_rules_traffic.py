@@ -251,7 +251,7 @@ def test_the_shadow_counts_and_drops_nothing(net: Network) -> None:
             "rules": [accept(**tcp(22)), drop(id="no", **tcp(23)), drop("forward", id="far")],
         }
     )
-    end = int(time.time()) + 4
+    end = int(time.time()) + 15
 
     def start() -> None:
         plan = change.start_shadow({"ruleset": planned}, (), end, router.kernel.observe())
