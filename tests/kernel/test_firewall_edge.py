@@ -53,9 +53,7 @@ def text_of(*given_rulesets: Ruleset) -> str:
     return compile_table([*given_rulesets, NAMES_GIVEN], EVERYWHERE)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rulesets(), rulesets())
 def test_the_way_there_does_not_show(router: Router, one: Ruleset, other: Ruleset) -> None:
     first, second = text_of(one), text_of(other)

@@ -322,9 +322,7 @@ def test_ten_thousand_rules_and_large_sets(router: Router) -> None:
     print(f"10,000 rules: planned, checked, applied in {took_s:.2f} s")
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ruleset=rulesets())
 def test_nft_takes_whatever_the_model_takes(router: Router, ruleset: Ruleset) -> None:
     router.run(nft.check, compile_table([ruleset, NAMES_GIVEN], EVERYWHERE))

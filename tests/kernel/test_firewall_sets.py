@@ -296,9 +296,7 @@ def covered(addresses: list[str]) -> set[int]:
     return found
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ADDRESSES, max_size=8), st.lists(ADDRESSES, max_size=8))
 def test_what_is_given_is_what_nft_covers(sets: Sets, first: list[str], then: list[str]) -> None:
     sets.replace(*plain(*first))
