@@ -32,6 +32,11 @@ def networks(version: int) -> st.SearchStrategy[str]:
     return near | near | near | st.just(everything)
 
 
+def inner_networks(version: int) -> st.SearchStrategy[str]:
+    """Networks that are not everything."""
+    return networks(version).filter(lambda network: not network.endswith("/0"))
+
+
 def addresses(version: int) -> st.SearchStrategy[str]:
     """Addresses of a version that hosts may have."""
     return (_V4 if version == 4 else _V6).map(lambda a: str(ip_address(a)))
@@ -59,6 +64,7 @@ _PORTS = st.builds(
     st.integers(1, 65535),
     st.integers(1, 65535),
 )
+_ACTIONS = (["accept", "drop", "reject", "count"], ["accept", "drop", "count"])
 _ICMP = ["echo-request", "destination-unreachable", "redirect", "packet-too-big"]
 
 
@@ -70,7 +76,7 @@ def _rule(draw: st.DrawFn) -> dict[str, Any]:
     with_ports = protocol in ("tcp", "udp", "sctp")
     rule = {
         "hook": hook,
-        "action": draw(st.sampled_from(["accept", "drop", "reject", "count"])),
+        "action": draw(st.sampled_from(_ACTIONS[hook == "bridge_forward"])),
         "protocol": protocol,
         "sources": draw(_some(networks(version))),
         "destinations": draw(_some(networks(version))),
@@ -130,7 +136,7 @@ NAMES_GIVEN = parse(
 def _source_nat(draw: st.DrawFn) -> dict[str, Any]:
     version = draw(st.sampled_from([4, 6]))
     return {
-        "source": draw(networks(version)),
+        "source": draw(inner_networks(version)),
         "to_address": draw(addresses(version)),
         "destinations": draw(_some(networks(version), 1)),
     }
@@ -170,7 +176,7 @@ def _forward(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     """Documents of which most are valid."""
-    both = networks(4) | networks(6)
+    both = inner_networks(4) | inner_networks(6)
     actions = st.sampled_from(["", "", "accept", "drop", "reject"])
     masquerade = st.builds(
         lambda s, u: {"source": s, "uplink": u}, both, st.sampled_from(["", "eth0"])
