@@ -30,7 +30,7 @@ from hostlerd.firewall.service.connection import ConnectionService
 from hostlerd.runtime.errors import InvalidRequest, StepFailed
 from hostlerd.runtime.steps import Plan
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 T = TypeVar("T")
 CONNTRACK = "/usr/sbin/conntrack"

@@ -24,7 +24,7 @@ from hostlerd.firewall.model.state import EVERYWHERE
 from hostlerd.firewall.plan import change
 from hostlerd.firewall.plan.table import compile_table
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 LIST = ("/usr/sbin/nft", "-s", "list", "ruleset")
 

@@ -19,7 +19,7 @@ from hostler.desired import load_message
 from hostler.firewall_iptables import import_iptables
 from hostlerd.firewall.service.convert import from_proto
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 V4 = """\
 *filter

@@ -32,7 +32,7 @@ from hostlerd.firewall.plan import change
 from hostlerd.firewall.plan.table import compile_table
 from hostlerd.runtime.errors import InvalidRequest
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 PUBLISHED: dict[str, Any] = {
     "name": "web",

@@ -29,7 +29,7 @@ from hostlerd.firewall.model.packet_log import GROUP, SNAPLEN_BYTES, statement
 from hostlerd.firewall.service.packet_log import PacketLogService
 from hostlerd.runtime.errors import InvalidRequest
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 CONTEXT: Any = None
 WITHIN_S = 20.0

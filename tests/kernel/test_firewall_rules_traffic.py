@@ -15,7 +15,7 @@ from hostlerd.firewall import __main__ as daemon
 from hostlerd.firewall.model.document import parse
 from hostlerd.firewall.plan import change
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 UP4, UP6 = "198.51.100.1", "2001:db8:1::1"
 WEB4, WEB6 = "10.213.0.2", "fd13::2"
@@ -271,19 +271,16 @@ def test_the_shadow_counts_and_drops_nothing(net: Network) -> None:
         assert net.client.fetch(UP4, 23) == f"telnet saw {OUT4}"
         assert net.client.fetch(UP4, 24) == f"other saw {OUT4}"
         assert net.client.fetch(WEB4, 80) == f"web saw {OUT4}"
-        counted = {
-            key.label: c.packets for key, c in router.run(router.kernel.shadow_counters).items()
-        }
-        assert counted["base/no"] == 1
-        assert counted["base/policy-input"] == 1
-        assert counted["base/far"] == 1
-        assert counted["base/rule-1"] == 1
+        counted = shadow_packets(net)
+        assert counted["base/no"] >= 1
+        assert counted["base/policy-input"] >= 1
+        assert counted["base/far"] >= 1
+        assert counted["base/rule-1"] >= 1
         time.sleep(max(0.0, end + 1 - time.time()))
+        before = shadow_packets(net)["base/no"]
         assert net.client.fetch(UP4, 23) == f"telnet saw {OUT4}"
-        counted = {
-            key.label: c.packets for key, c in router.run(router.kernel.shadow_counters).items()
-        }
-        assert counted["base/no"] == 1, "it went on after its end"
+        counted = shadow_packets(net)
+        assert counted["base/no"] == before, "it went on after its end"
     assert "end the shadow" in router.run(daemon.upkeep, router.kernel)
     assert "hostler_shadow" not in router.exec("/usr/sbin/nft", "list", "tables")
     assert "base/rule-1" in router.labels()

@@ -32,7 +32,7 @@ from hostlerd.firewall.plan.shadow import compile_shadow
 from hostlerd.firewall.service.address_set import AddressSetService
 from hostlerd.runtime.errors import InvalidRequest
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 T = TypeVar("T")
 

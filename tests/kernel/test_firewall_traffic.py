@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from firewall_topology import Network, address, hosts
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 
 SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM

@@ -28,6 +28,9 @@ from packets_world import (
 )
 from postgresql import cluster, programs
 
+# On a machine with other work to do.
+pytestmark = pytest.mark.timeout(300)
+
 MANY = 40_000
 
 

@@ -24,6 +24,9 @@ from packets_world import (
 from postgresql import cluster, programs
 from runs_world import hostler
 
+# On a machine with other work to do.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:

@@ -26,6 +26,9 @@ from hostler.packet_report import MOST_HOURS, make_report
 from hostler.packet_row import address, fields_of, line_of, moment, row_of
 from hostler.packet_store import Gap, Portion, open_packets
 
+# On a machine with other work to do.
+pytestmark = pytest.mark.timeout(300)
+
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -16,6 +16,9 @@ from hostler.packet_store import PacketStore, PacketStoreError, Portion, open_pa
 from hostler.packet_writer import Batch, PacketWriter
 from hostler.packets import FOLLOW
 
+# On a machine with other work to do.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
