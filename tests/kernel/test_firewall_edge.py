@@ -249,8 +249,15 @@ def test_whole_rulesets_are_replaced_under_load(net: Network) -> None:
     block = [{"name": "block", "dynamic": True}]
     blocked = {"id": "blocked", "hook": "forward", "action": "drop", "source_sets": ["block"]}
     nat = [{"source": "10.213.0.0/24", "uplink": "eth0"}]
-    passed = {"id": "pass", "hook": "forward", "action": "count"}
-    net.router.apply(name="base", address_sets=block, rules=[blocked, passed], masquerades=nat)
+    passed = {"id": "pass", "hook": "forward", "action": "accept"}
+    # Without the rules for a moment, packets would be lost to the policy.
+    net.router.apply(
+        name="base",
+        forward_policy="drop",
+        address_sets=block,
+        rules=[blocked, passed],
+        masquerades=nat,
+    )
     add = ("/usr/sbin/nft", "add", "element", "inet", "hostler", "block_4")
     net.router.exec(*add, "{ 203.0.113.9 timeout 1h }")
     total = 480 * 100_000
