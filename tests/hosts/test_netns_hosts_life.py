@@ -129,18 +129,24 @@ def test_setup_goes_with_the_processes_unless_it_was_to_stay(lab: Lab, h1: Host)
         for name, goes in (("passing", True), ("staying", False)):
             ask(lab, CREATE, create_request(name, remove_with_processes=goes))
         before = links(h1)
-        script = "sleep 2 & sleep 0.3"
+        go = f"/run/go-{secrets.token_hex(4)}"
+        script = f"while [ ! -e {go} ]; do sleep 0.1; done & sleep 0.3"
         try:
             for name in ("passing", "staying"):
                 args = ["-H", "h1", "--yes", "netns", "start", name, "job", "--"]
                 cli(lab, *args, "sh", "-c", script)
-            time.sleep(1)
+            for name in ("passing", "staying"):
+                unit = f"hostler-run-{name}.job.service"
+                main = ["systemctl", "show", "--value", "--property", "MainPID", unit]
+                assert eventually(lambda main=main: h1.run(main).stdout.strip() == "0")
             assert names_of_netns(h1) == {"passing", "staying"}
+            h1.run(["touch", go])
             assert eventually(lambda: names_of_netns(h1) == {"staying"})
             listed = answers(lab, "-H", "h1", "netns", "list")["h1"]["result"]["namespaces"]
             assert [space["name"] for space in listed] == ["staying"]
             assert links(h1) == before
         finally:
+            h1.run(["rm", "-f", go])
             for name in ("passing", "staying"):
                 ask(lab, DELETE, delete_request(name))
 

@@ -198,7 +198,7 @@ def test_no_descriptor_stays_behind_whatever_is_sent(door: Path) -> None:
 
 def test_a_peer_of_another_user_is_turned_away(door: Path) -> None:
     door.chmod(0o666)
-    for parent in (door.parent, *door.parent.parents[:2]):
+    for parent in door.parents[:-2]:
         parent.chmod(parent.stat().st_mode | 0o011)
     program = (
         "import socket,sys; s=socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET);"
@@ -232,8 +232,8 @@ def test_it_ends_when_idle_and_serves_until_then(tmp_path: Path) -> None:
     path = tmp_path / "l.sock"
     program = (
         f"import sys; sys.argv=[{str(MAIN)!r}]; import runpy; m=runpy.run_path({str(MAIN)!r});"
-        "m['load_own_folder'](); import launcher.server as s;"
-        f"s.serve(s.listening_socket(['--listen', {str(path)!r}]), idle_s=0.5)"
+        "m['load_own_folders'](); import launcher.server as s;"
+        f"from pathlib import Path; s.serve(s.listening_socket(Path({str(path)!r})), idle_s=0.5)"
     )
     process = subprocess.Popen([PYTHON, "-I", "-c", program])
     try:
@@ -249,14 +249,17 @@ def test_it_ends_when_idle_and_serves_until_then(tmp_path: Path) -> None:
         Launcher(path).tasks()
 
 
-def test_nothing_but_its_own_folder_and_the_standard_library_is_imported() -> None:
+def test_nothing_but_its_own_folders_and_the_standard_library_is_imported() -> None:
     program = (
-        f"import runpy,sys; m=runpy.run_path({str(MAIN)!r}); m['load_own_folder']();"
+        f"import runpy,sys; m=runpy.run_path({str(MAIN)!r}); m['load_own_folders']();"
         "import launcher.server, launcher.enter; print('\\n'.join(sys.modules))"
     )
-    modules = tool(PYTHON, "-I", "-S", "-c", program).split()
+    modules = set(tool(PYTHON, "-I", "-S", "-c", program).split())
     top = {m.partition(".")[0] for m in modules}
-    assert top - set(sys.stdlib_module_names) <= {"__main__", "launcher", "sitecustomize"}
+    own = {"__main__", "launcher", "hostlerd", "sitecustomize"}
+    assert top - set(sys.stdlib_module_names) <= own
+    hostlerd = {m for m in modules if m.startswith("hostlerd.")}
+    assert all(m.startswith("hostlerd.privileged") for m in hostlerd)
 
 
 def test_tasks_tell_pids_inside_and_outside_and_the_container(door: Path) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hostlerd.netns.kernel.process import to_unit
 from hostlerd.netns.launcher import units
 from hostlerd.netns.launcher.grammar import REQUESTS, UNIT, check_names, check_request
-from hostlerd.netns.launcher.refused import Refused
 from hostlerd.netns.model.process import (
     DeviceLimit,
     Limits,
@@ -22,6 +21,7 @@ from hostlerd.netns.model.process import (
     RestartPolicy,
     check,
 )
+from hostlerd.privileged.refused import Refused
 
 UNIT_BASE: dict[str, Any] = {"namespace": "web", "name": "http", "argv": ["true"]}
 

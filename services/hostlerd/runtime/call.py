@@ -106,5 +106,13 @@ class Progress(Protocol):
         """All steps are done; this is what the caller will be answered. Raises OSError."""
         ...
 
+    def follow(self, unit: str, words: str, leaves: str) -> None:
+        """What the steps have begun goes on by itself; `step` tells how many units are done of it.
+
+        `words` say what goes on if the process dies, `leaves` what stays if it is cancelled, empty
+        if whoever follows takes it back then. Raises OSError.
+        """
+        ...
+
 
 PROGRESS: ContextVar[Progress | None] = ContextVar("progress", default=None)

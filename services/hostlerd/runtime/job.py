@@ -70,6 +70,7 @@ class Progress:
     remaining_s: float | None = None
     activity: str = ""
     leaves: str = ""
+    unit: str = "steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class End:
     reason: str = ""
     message: str = ""
     resume: str = ""
+    unit: str = "steps"
 
 
 @dataclass(frozen=True, slots=True)

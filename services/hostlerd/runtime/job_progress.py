@@ -79,6 +79,15 @@ class JobProgress:
             self._now = replace(self._now, done=total, activity="")
         self._store.note_applied(self._job_id, change.SerializeToString())
 
+    def follow(self, unit: str, words: str, leaves: str) -> None:
+        """Note on disk that the steps are done, and count something else from now on."""
+        self._store.note_following(self._job_id, words)
+        if leaves:
+            self.stays(leaves)
+        with self._lock:
+            self._samples.clear()
+            self._now = replace(self._now, done=0, total=0, unit=unit, activity=words)
+
     def stop(self, why: DomainError) -> None:
         """Have the change stopped at its next step, and taken back."""
         with self._lock:

@@ -41,7 +41,7 @@ _LOOK_FIRST = "look at what is there, then make the same call again, with a new 
 
 
 class JobInterrupted(DomainError):
-    """The job's process died in the middle; what it had begun was taken back."""
+    """The process died in the middle; the message says whether anything goes on without it."""
 
     code, reason = Code.ABORTED, "INTERRUPTED"
 
@@ -180,7 +180,9 @@ class Runner:
         the_call = self._call(record)
         the_call.ended = self._is_recorded(record)
         log.warning("job was cut off", job=record.name, outcome=outcome, words=words)
-        if outcome == _APPLIED:
+        if outcome == _APPLIED and (following := self._store.following(record.id)):
+            await self._failed(the_call, record, seen, JobInterrupted(following))
+        elif outcome == _APPLIED:
             change = change_pb2.Change(outcome=change_pb2.OUTCOME_APPLIED, changed=True)
             if applied is not None:
                 change.ParseFromString(applied)
@@ -198,7 +200,8 @@ class Runner:
         if not the_call.ended:
             anchor = await self._recorder.changed(the_call, change)
             change.audit.seq, change.audit.head = anchor.seq, anchor.head
-        end = End(State.SUCCEEDED, seen.seq + 1, time.time(), seen.total, seen.total)
+        done = seen.total
+        end = End(State.SUCCEEDED, seen.seq + 1, time.time(), done, done, unit=seen.unit)
         self._end(the_call, record, end, change)
 
     async def _failed(
@@ -210,7 +213,7 @@ class Runner:
         change = change_pb2.Change(outcome=outcome)
         end = End(
             *(state, seen.seq + 1, time.time(), seen.done, seen.total, seen.leaves),
-            *(error.code.name, error.reason, error.message[:2000], resume),
+            *(error.code.name, error.reason, error.message[:2000], resume, seen.unit),
         )
         self._end(the_call, record, end, change)
 

@@ -142,7 +142,7 @@ def to_proto(job: Job, change: bytes = b"") -> job_pb2.Job:
         progress=job_pb2.JobProgress(
             done=progress.done,
             total=progress.total,
-            unit="steps",
+            unit=progress.unit,
             rate_per_second=progress.rate,
             activity=progress.activity,
         ),

@@ -9,6 +9,7 @@ puts it away, so that a job is there whole or not at all. In its folder:
   moment on that the job was begun. Begun and not locked means dead.
 - `cancel`: somebody wants it stopped.
 - `applied.pb`, `recovered.json`: what is known should its process die before it can say so itself.
+- `following`: all is done, and the process only watches what goes on by itself.
 - `end.json` and `change.pb`: how it ended.
 
 Progress is in the runtime folder: nobody needs it after a boot.
@@ -26,7 +27,7 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,17 @@ class JobStore:
         except FileNotFoundError:
             return None
 
+    def note_following(self, job_id: str, words: str) -> None:
+        """Note that a job only watches what goes on by itself, in words."""
+        files.replace(self._queue / job_id / "following", words.encode(), mode=0o600)
+
+    def following(self, job_id: str) -> str:
+        """Answer what `note_following` noted; empty if nothing."""
+        try:
+            return files.read_bounded(self._queue / job_id / "following", _MOST_BYTES).decode()
+        except FileNotFoundError:
+            return ""
+
     def recovered(self, job_id: str) -> tuple[str, str] | None:
         """Answer outcome and words of recovery for a dead job's change; None if it found none."""
         try:
@@ -215,7 +227,7 @@ class JobStore:
     def put_away(self, job_id: str) -> None:
         """Move a job that has its end on disk out of the queue."""
         place = self._queue / job_id
-        for name in ("request.bin", "applied.pb"):
+        for name in ("request.bin", "applied.pb", "following"):
             (place / name).unlink(missing_ok=True)
         place.rename(self._ended / job_id)
         files.sync_folder(self._ended)
@@ -252,9 +264,7 @@ class JobStore:
                 seen = progress or Progress(seq=NEW_COUNT)
                 return Job(record, State.INTERRUPTED, _after(seen))
         if end is not None:
-            return Job(
-                record, end.state, Progress(end.seq, end.done, end.total, leaves=end.leaves), end
-            )
+            return Job(record, end.state, _ended(end), end)
         running = progress is not None or _is_begun(place)
         state = State.RUNNING if running else State.QUEUED
         return Job(record, state, progress or Progress(seq=2 if running else 1))
@@ -285,7 +295,11 @@ def recovered(state: Path, job: str, outcome: str, words: str) -> None:
 
 
 def _after(progress: Progress) -> Progress:
-    return Progress(progress.seq + 1, progress.done, progress.total, activity=progress.activity)
+    return replace(progress, seq=progress.seq + 1, rate=0.0, remaining_s=None, leaves="")
+
+
+def _ended(end: End) -> Progress:
+    return Progress(end.seq, end.done, end.total, leaves=end.leaves, unit=end.unit)
 
 
 def _end(place: Path) -> End | None:

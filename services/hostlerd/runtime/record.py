@@ -22,6 +22,7 @@ GOES_ON = frozenset(
         "/hostler.api.netns.v1.NamespaceService/DeleteNamespace",
         "/hostler.api.netns.v1.ProcessService/SignalProcess",
         "/hostler.api.netns.v1.ProcessService/StopProcess",
+        "/hostler.api.tracing.v1.CaptureService/DeleteCapture",
     }
 )
 

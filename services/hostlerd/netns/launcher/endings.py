@@ -6,8 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from hostlerd.privileged.refused import Refused
+
 from . import handles, libc, store, units
-from .refused import Refused
 
 # The daemon's own note that it made the namespace; it goes with the handle.
 SPECS = Path("/run/hostler-netns/namespaces")

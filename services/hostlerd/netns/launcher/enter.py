@@ -14,8 +14,9 @@ import socket
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hostlerd.privileged.refused import Refused
+
 from . import libc, store
-from .refused import Refused
 from .resolve import PATH, Account, resolve
 from .waiting import readable
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from hostlerd.privileged.refused import Refused
+
 from . import handles
-from .refused import Refused
 
 PROC = Path("/proc")
 POLITE_S = 2.0

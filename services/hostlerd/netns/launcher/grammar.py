@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from .refused import Fault, Refused
+from hostlerd.privileged.grammar import (
+    ACCOUNT,
+    Check,
+    array,
+    encodable,
+    flag,
+    one_of,
+    record,
+    text,
+    whole,
+)
+from hostlerd.privileged.refused import Fault, Refused
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?|[0-9]{1,10}")
 OPTIONAL_ACCOUNT = re.compile(f"({ACCOUNT.pattern})?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 HOSTNAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,63})?")
@@ -29,84 +39,6 @@ MAX_HANDLES = 250
 MAX_UNITS = 10_000
 DAY_MS = 24 * 3600 * 1000
 
-Check = Callable[[Any, str, list[Fault]], None]
-
-
-def text(pattern: re.Pattern[str], max_bytes: int = 4096) -> Check:
-    """A string that the pattern matches in full."""
-
-    def check(value: Any, path: str, faults: list[Fault]) -> None:
-        if not isinstance(value, str):
-            faults.append((path, "must be a string"))
-        elif not _encodable(value) or len(value.encode()) > max_bytes:
-            faults.append((path, f"must be UTF-8 of at most {max_bytes} bytes"))
-        elif not pattern.fullmatch(value):
-            faults.append((path, "has characters that are not allowed there, or none at all"))
-
-    return check
-
-
-def whole(low: int, high: int) -> Check:
-    """A whole number within bounds, both included."""
-
-    def check(value: Any, path: str, faults: list[Fault]) -> None:
-        if type(value) is not int or not low <= value <= high:
-            faults.append((path, f"must be a whole number from {low} to {high}"))
-
-    return check
-
-
-def flag(value: Any, path: str, faults: list[Fault]) -> None:
-    """True or false."""
-    if type(value) is not bool:
-        faults.append((path, "must be true or false"))
-
-
-def one_of(*words: str) -> Check:
-    """One of some words."""
-
-    def check(value: Any, path: str, faults: list[Fault]) -> None:
-        if not isinstance(value, str) or value not in words:
-            faults.append((path, f"must be one of {', '.join(words)}"))
-
-    return check
-
-
-def array(item: Check, low: int, high: int, max_bytes: int = 0) -> Check:
-    """A list, bounded in its length and, if `max_bytes` is given, in the bytes of its strings."""
-
-    def check(value: Any, path: str, faults: list[Fault]) -> None:
-        if not isinstance(value, list) or not low <= len(value) <= high:
-            faults.append((path, f"must be a list of {low} to {high} items"))
-            return
-        for i, each in enumerate(value):
-            item(each, f"{path}[{i}]", faults)
-        if max_bytes and sum(len(str(v).encode(errors="replace")) + 1 for v in value) > max_bytes:
-            faults.append((path, f"must have at most {max_bytes} bytes in all"))
-
-    return check
-
-
-def record(keys: Mapping[str, Check], required: tuple[str, ...] = ()) -> Check:
-    """An object with these keys and no others."""
-
-    def check(value: Any, path: str, faults: list[Fault]) -> None:
-        if not isinstance(value, dict):
-            faults.append((path, "must be an object"))
-            return
-        dot = f"{path}." if path else ""
-        for key in value:
-            if key not in keys:
-                faults.append((f"{dot}{key[:64]}", "is not known"))
-        for key in required:
-            if key not in value:
-                faults.append((f"{dot}{key}", "is missing"))
-        for key, its in keys.items():
-            if key in value:
-                its(value[key], f"{dot}{key}", faults)
-
-    return check
-
 
 def environment(value: Any, path: str, faults: list[Fault]) -> None:
     """Variables by name; the faults never quote a value."""
@@ -117,7 +49,7 @@ def environment(value: Any, path: str, faults: list[Fault]) -> None:
     for name, its in value.items():
         if not VARIABLE.fullmatch(name):
             faults.append((f"{path}[{name[:64]!r}]", "is not a name of a variable"))
-        elif not isinstance(its, str) or not _encodable(its) or "\0" in its:
+        elif not isinstance(its, str) or not encodable(its) or "\0" in its:
             faults.append((f"{path}[{name!r}]", "must be UTF-8 without NUL"))
         else:
             size += len(name) + len(its.encode()) + 2
@@ -227,8 +159,3 @@ def check_names(namespace: str, name: str) -> None:
     """Refuse names that are not in the grammar; what is made of them becomes a path."""
     if not NAME.fullmatch(namespace) or not NAME.fullmatch(name):
         raise Refused("MALFORMED", "not a namespace and a name")
-
-
-def _encodable(value: str) -> bool:
-    """Whether it has no lone surrogates."""
-    return not any("\ud800" <= c <= "\udfff" for c in value)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from hostlerd.privileged.refused import Refused
+
 from . import libc
-from .refused import Refused
 
 NETNS = Path("/run/netns")
 NSFS_MAGIC = 0x6E736673

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hostlerd.privileged.refused import Refused
+
 from . import handles, store, units
 from .endings import retire, settle, why
-from .refused import Refused
 from .resolve import Account, resolve
 
 POLL_S = 0.02

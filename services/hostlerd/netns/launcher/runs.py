@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hostlerd.privileged.refused import Refused
+
 from . import libc, store, units
 from .endings import retire, why
 from .processes import STOP_MARGIN_S, discard, exclusively, prepare, stop_unit
-from .refused import Refused
 from .resolve import Account
 from .waiting import readable
 

@@ -1,23 +1,21 @@
-"""The socket: who may ask, one request at a time per connection, and the end after idleness."""
+"""The launcher's door: one request at a time per connection, with the descriptors it brings."""
 
 from __future__ import annotations
 
 import array
 import json
 import os
-import pwd
 import socket
-import struct
-import sys
-import threading
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hostlerd.privileged import door
+from hostlerd.privileged.lines import parse
+from hostlerd.privileged.refused import Refused
+
 from . import eviction, grammar, handles, processes, runs, tasks
-from .refused import Refused
 from .waiting import readable
 
 DAEMON_USER = "hostler-netns"
@@ -25,6 +23,7 @@ MAX_REQUEST = 384 * 1024
 MAX_ANSWER = 60 * 1024
 MAX_FDS = 250
 MAX_CONNECTIONS = 512
+BACKLOG = 256
 IDLE_S = 30.0
 SEND_TIMEOUT_S = 30.0
 
@@ -38,9 +37,8 @@ class Connection:
 
     def serve(self) -> None:
         """Answer requests until the caller goes, is silent, or breaks the protocol."""
-        with self._socket:
-            while self._readable() and self._one():
-                pass
+        while self._readable() and self._one():
+            pass
 
     def _readable(self) -> bool:
         return readable(IDLE_S, self._socket)[0]
@@ -63,7 +61,7 @@ class Connection:
         except Refused as e:
             self._send(e.answer())
         except OSError as e:
-            self._send(Refused("SYSTEM", f"{e.filename or 'kernel'}: {e.strerror}").answer())
+            self._send(Refused.by_system(e).answer())
         finally:
             for fd in fds:
                 with suppress(OSError):
@@ -71,10 +69,7 @@ class Connection:
         return True
 
     def _answer(self, data: bytes, fds: list[int]) -> None:
-        try:
-            request = grammar.check_request(json.loads(data))
-        except (ValueError, RecursionError):
-            raise Refused("MALFORMED", "the request is not JSON") from None
+        request = grammar.check_request(parse(data))
         op = request["op"]
         if fds and op not in {"attach", "run"}:
             raise Refused("MALFORMED", "this operation takes no descriptors")
@@ -135,43 +130,14 @@ def _do(op: str, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
 
 def serve(listener: socket.socket, idle_s: float = IDLE_S) -> None:
-    """Accept callers until there has been none for a while. The socket stays with systemd."""
-    allowed = allowed_uids()
-    threads: list[threading.Thread] = []
-    last = time.monotonic()
-    while True:
-        threads = [t for t in threads if t.is_alive()]
-        if threads:
-            last = time.monotonic()
-        if time.monotonic() - last > idle_s:
-            return
-        if not readable(min(1.0, idle_s / 4), listener)[0]:
-            continue
-        try:
-            peer, _ = listener.accept()
-        except OSError:
-            continue
-        last = time.monotonic()
-        if peer_uid(peer) not in allowed or len(threads) >= MAX_CONNECTIONS:
-            peer.close()
-            continue
-        thread = threading.Thread(target=Connection(peer).serve)
-        thread.start()
-        threads.append(thread)
+    """Answer callers until there has been none for a while."""
+    allowed = door.ROOT | door.uid_of(DAEMON_USER)
+    door.serve(listener, lambda peer: Connection(peer).serve(), allowed, MAX_CONNECTIONS, idle_s)
 
 
-def peer_uid(peer: socket.socket) -> int:
-    """The user at the other end, as it was when it connected. unix(7), SO_PEERCRED."""
-    _, uid, _ = struct.unpack("iII", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)
-
-
-def allowed_uids() -> frozenset[int]:
-    """Root, and the daemon's own user if this host has it."""
-    try:
-        return frozenset({0, pwd.getpwnam(DAEMON_USER).pw_uid})
-    except KeyError:
-        return frozenset({0})
+def listening_socket(path: Path | None) -> socket.socket:
+    """The socket that systemd passes, or one made at `path`: a packet is a request."""
+    return door.listening_socket("launcher", path, socket.SOCK_SEQPACKET, BACKLOG)
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
@@ -180,21 +146,3 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     return list(fds)
-
-
-def listening_socket(argv: list[str]) -> socket.socket:
-    """The socket that systemd passes as descriptor 3, or one made at the path of `--listen PATH`.
-
-    Source: sd_listen_fds(3).
-    """
-    if argv[:1] == ["--listen"] and len(argv) == 2:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        Path(argv[1]).unlink(missing_ok=True)
-        listener.bind(argv[1])
-        Path(argv[1]).chmod(0o600)
-        listener.listen(256)
-        return listener
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
-        sys.exit("launcher: expects one socket from systemd, or --listen PATH")
-    os.set_inheritable(3, False)
-    return socket.socket(fileno=3)

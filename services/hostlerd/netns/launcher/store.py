@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hostlerd.privileged.refused import Fault, Refused
+
 from .grammar import DEFAULTS, UNIT
-from .refused import Fault, Refused
 
 # What the status text of a unit says as soon as the process itself has begun.
 RUNS = "running"

@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hostlerd.privileged.refused import Refused
+
 from . import handles
 from .grammar import NAME
-from .refused import Refused
 from .store import RUNS
 
 SYSTEMCTL = "/usr/bin/systemctl"
