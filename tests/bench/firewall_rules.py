@@ -2,7 +2,7 @@
 
 Ours is what the firewall daemon does for a ruleset that has come: observing the host, planning,
 the check in a scratch namespace, applying, and noting on disk what was applied; all of it in this
-process. The call around it costs what every call costs, which is another benchmark's. The peer is
+process; what the call around it adds is shown by the rows of the whole way. The peer is
 nft(8) with the text that ours compiled, into an empty namespace, each time anew; it looks at
 nothing, checks nothing, keeps nothing and notes nothing.
 """
@@ -16,12 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import firewall_whole
+from firewall_rulesets import CHANGED, RULES, many
 from report import Row
 from rounds import in_turn
 
-RULES, ELEMENTS, CHANGED = 10_000, 100_000, 10
 ROUNDS, BUDGET_S, APART_S = 5, 100.0, 240.0
 UNSHARE = ("/usr/bin/unshare", "--net")
 NFT = "/usr/sbin/nft"
@@ -43,6 +43,7 @@ def rows() -> list[Row]:
             for what, ours in found.items()
         ),
         Row("firewall_rules", "transactions for the same again", written, target=0.0),
+        *firewall_whole.rows(),
     ]
 
 
@@ -51,33 +52,6 @@ def ms(work: Callable[[], object]) -> float:
     start = time.monotonic()
     work()
     return (time.monotonic() - start) * 1000
-
-
-def document(turn: int = 0) -> dict[str, Any]:
-    """A ruleset; another turn has ten other rules."""
-    step = RULES // CHANGED
-    rules = [
-        {
-            "id": f"r{n}",
-            "hook": "input",
-            "action": "drop" if turn % 2 and n % step == 0 else "accept",
-            "protocol": "tcp",
-            "sources": [f"10.{n // 250}.{n % 250}.0/24"],
-            "destination_ports": [{"first": 1 + n % 6000}],
-        }
-        for n in range(RULES - 1)
-    ]
-    blocked = {"id": "blocked", "hook": "input", "action": "drop", "source_sets": ["blocked"]}
-    return {
-        "name": "many",
-        "address_sets": [{"name": "blocked", "elements": elements()}],
-        "rules": [blocked, *rules],
-    }
-
-
-def elements() -> list[str]:
-    """Addresses that do not touch, so that none are merged."""
-    return [f"{11 + n // 32_512}.{n // 127 % 256}.{n % 127}.1" for n in range(ELEMENTS)]
 
 
 def measure() -> dict[str, list[float]]:
@@ -89,7 +63,7 @@ def measure() -> dict[str, list[float]]:
     from hostlerd.firewall.plan import change
     from hostlerd.firewall.plan.table import compile_table
 
-    wanted = [parse(document(turn)) for turn in (0, 1)]
+    wanted = [parse(many(turn)) for turn in (0, 1)]
     with tempfile.TemporaryDirectory() as folder:
         kernel = Kernel({}, Path(folder, "state"), Path(folder, "run"))
         whole = Path(folder, "peer.nft")

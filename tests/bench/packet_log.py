@@ -3,7 +3,7 @@
 A sender that knows nothing of either sends so many UDP packets through a veth pair into a namespace
 whose rules log and drop them. There the firewall's daemon serves a caller over mTLS who follows the
 log and counts, or ulogd2 writes a file whose lines are counted. Both read by NFLOG with the same
-queue threshold. What came at all is the kernel's counter.
+queue threshold. Lost is what was sent less what was counted there.
 
 CPU is what the process that reads has used, user and system; ulogd2 only writes a file, while the
 daemon also serves: its share of gRPC, TLS and relay is in it.
@@ -25,13 +25,14 @@ from pathlib import Path
 import daemon
 import recipes
 import rounds
+import ulogd
 from report import Row
 
 HERE = Path(__file__).with_name("packet_log_ends.py")
-NFT, ULOGD = "/usr/sbin/nft", "/usr/sbin/ulogd"
+NFT = "/usr/sbin/nft"
 FIREWALL = ("-m", "hostlerd.firewall")
-HOST, OUTSIDE = f"hqlog{os.getpid()}", f"hqout{os.getpid()}"
-ADDRESS = "10.201.0.1"
+HOST, SECOND, OUTSIDE = (f"hq{each}{os.getpid()}" for each in ("log", "two", "out"))
+ADDRESSES = {HOST: "10.201.0.1", SECOND: "10.201.1.1"}
 RATE = 20_000
 SECONDS, LONG_S = 4, 60
 ROUNDS, LONG_ROUNDS = 2, 3
@@ -49,29 +50,6 @@ table inet bench {
 }
 """
 
-# As its manual has it, with the receive buffer of the same size as ours.
-ULOGD_CONF = """\
-[global]
-logfile="{folder}/ulogd.log"
-loglevel=5
-plugin="{plugins}/ulogd_inppkt_NFLOG.so"
-plugin="{plugins}/ulogd_raw2packet_BASE.so"
-plugin="{plugins}/ulogd_filter_IFINDEX.so"
-plugin="{plugins}/ulogd_filter_IP2STR.so"
-plugin="{plugins}/ulogd_output_JSON.so"
-stack=log:NFLOG,base:BASE,ifi:IFINDEX,ip2str:IP2STR,json:JSON
-[log]
-group=7442
-numeric_label=0
-netlink_socket_buffer_size=33554432
-netlink_socket_buffer_maxsize=33554432
-netlink_qthreshold=64
-netlink_qtimeout=10
-[json]
-sync=0
-file="{folder}/ulogd.json"
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -85,7 +63,7 @@ class Found:
 def rows() -> list[Row]:
     """Measure both, in turn."""
     seconds, times = (LONG_S, LONG_ROUNDS) if rounds.LONG else (SECONDS, ROUNDS)
-    _install()
+    ulogd.install()
     with daemon.folder() as place, namespaces():
         served = daemon.prepare(place, daemon.make_authority(place))
         served.arguments = FIREWALL
@@ -137,7 +115,7 @@ def ours(served: daemon.Daemon, seconds: int) -> Found:
     came = counted(OURS) - before
     if told["received"] + told["lost"] != came:
         sys.stderr.write(f"packet_log: {came} came, the caller was told of {told}\n")
-    return Found(came - told["received"], cpu_s / came * 1e6, sent / took_s)
+    return Found(sent - told["received"], cpu_s / came * 1e6, sent / took_s)
 
 
 def peers(place: Path, seconds: int) -> Found:
@@ -145,27 +123,14 @@ def peers(place: Path, seconds: int) -> Found:
     folder = place / "ulogd"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    (plugins,) = Path("/usr/lib").glob("*/ulogd")
-    conf = folder / "ulogd.conf"
-    conf.write_text(ULOGD_CONF.format(folder=folder, plugins=plugins))
-    argv = [recipes.IP, "netns", "exec", HOST, ULOGD, "-c", str(conf)]
-    process = subprocess.Popen(argv)
     written = folder / "ulogd.json"
-    try:
-        time.sleep(1.0)
+    with ulogd.running(HOST, folder, PEERS, ulogd.JSON, written) as process:
         before, cpu_s = counted(PEERS), cpu_of(process.pid)
         sent, took_s = send(PEERS, seconds)
-        lines = _settled(written)
+        _settled(written)
         cpu_s = cpu_of(process.pid) - cpu_s
         came = counted(PEERS) - before
-        # The last ones are in its buffer until it ends.
-        process.terminate()
-        process.wait(10)
-        lines = _settled(written)
-    finally:
-        process.kill()
-        process.wait(10)
-    return Found(came - lines, cpu_s / came * 1e6, sent / took_s)
+    return Found(sent - _settled(written), cpu_s / came * 1e6, sent / took_s)
 
 
 def _settled(path: Path) -> int:
@@ -177,17 +142,17 @@ def _settled(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def send(group: int, seconds: int) -> tuple[int, float]:
+def send(group: int, seconds: float, rate: int = RATE, host: str = HOST) -> tuple[int, float]:
     """Send as many packets as that takes; answers how many, and in how many seconds."""
     argv = [recipes.IP, "netns", "exec", OUTSIDE, sys.executable, str(HERE), "send"]
-    argv += [ADDRESS, str(PORTS[group]), str(RATE), str(RATE * seconds)]
+    argv += [ADDRESSES[host], str(PORTS[group]), str(rate), str(int(rate * seconds))]
     told = json.loads(recipes.tool(argv))
     return told["sent"], told["seconds"]
 
 
-def counted(group: int) -> int:
-    """Answer how many packets the kernel has counted at the rule of a group."""
-    argv = [recipes.IP, "netns", "exec", HOST, NFT, "-j", "list", "table", "inet", "bench"]
+def counted(group: int, host: str = HOST) -> int:
+    """Answer how many packets the kernel of a host has counted at the rule of a group."""
+    argv = [recipes.IP, "netns", "exec", host, NFT, "-j", "list", "table", "inet", "bench"]
     rules = [e["rule"]["expr"] for e in json.loads(recipes.tool(argv))["nftables"] if "rule" in e]
     return sum(
         term["counter"]["packets"]
@@ -211,26 +176,23 @@ def _program(*arguments: object) -> list[str]:
 
 @contextmanager
 def namespaces() -> Iterator[None]:
-    """Make the host and the outside, joined by a veth pair, with the rules that log."""
+    """Make the hosts and the outside, joined by veth pairs, with the rules that log."""
     try:
-        for name in (HOST, OUTSIDE):
+        for name in (OUTSIDE, *ADDRESSES):
             recipes.tool([recipes.IP, "netns", "add", name])
             recipes.tool([recipes.IP, "-n", name, "link", "set", "lo", "up"])
-        pair = ["link", "add", "eth0", "netns", HOST, "type", "veth"]
-        recipes.tool([recipes.IP, *pair, "peer", "name", "eth0", "netns", OUTSIDE])
-        for name, address in ((HOST, ADDRESS), (OUTSIDE, "10.201.0.2")):
-            recipes.tool([recipes.IP, "-n", name, "addr", "add", f"{address}/24", "dev", "eth0"])
-            recipes.tool([recipes.IP, "-n", name, "link", "set", "eth0", "up"])
-        recipes.tool([recipes.IP, "netns", "exec", HOST, NFT, "-f", "-"], RULES.splitlines())
+        for number, (host, address) in enumerate(ADDRESSES.items()):
+            link = f"eth{number}"
+            pair = ["link", "add", "eth0", "netns", host, "type", "veth"]
+            recipes.tool([recipes.IP, *pair, "peer", "name", link, "netns", OUTSIDE])
+            for name, ifname, own in (
+                (host, "eth0", address),
+                (OUTSIDE, link, f"10.201.{number}.2"),
+            ):
+                recipes.tool([recipes.IP, "-n", name, "addr", "add", f"{own}/24", "dev", ifname])
+                recipes.tool([recipes.IP, "-n", name, "link", "set", ifname, "up"])
+            recipes.tool([recipes.IP, "netns", "exec", host, NFT, "-f", "-"], RULES.splitlines())
         yield
     finally:
-        for name in (HOST, OUTSIDE):
+        for name in (OUTSIDE, *ADDRESSES):
             subprocess.run([recipes.IP, "netns", "del", name], check=False, capture_output=True)
-
-
-def _install() -> None:
-    """Install the peer if it is missing; only it is run, not the service of its package."""
-    plugins = list(Path("/usr/lib").glob("*/ulogd/ulogd_output_JSON.so"))
-    if not Path(ULOGD).exists() or not plugins:
-        argv = ["/usr/bin/apt-get", "-qq", "-y", "install", "--no-install-recommends"]
-        recipes.tool([*argv, "ulogd2", "ulogd2-json"])

@@ -210,6 +210,41 @@ def test_top_is_cut_after_it_is_sorted(net: Net) -> None:
     assert [r.counter.rule for r in second.rules] == ["web/p2000", "web/p3000"]
 
 
+def test_a_set_counts_what_the_rules_that_use_it_count(net: Net) -> None:
+    sets = [
+        {"name": "bad", "elements": ["198.51.100.2"]},
+        {"name": "far", "dynamic": True},
+        {"name": "unused", "elements": ["192.0.2.1"]},
+    ]
+    rules = [
+        rule(4000, source_sets=["bad"]),
+        rule(4001, source_sets=["bad", "far"]),
+        rule(4002),
+    ]
+    net.router.apply(name="lists", address_sets=sets, rules=rules)
+
+    def send(after: int) -> None:
+        net.send(4000, 30)
+        net.send(4001, 50)
+        net.send(4002, 90)
+
+    first, second = asyncio.run(net.watch(2, send))
+    assert all(r.packets_per_second == 0 for r in first.sets)
+    counted = witness(net.router)
+    both = tuple(map(sum, zip(counted["lists/p4000"], counted["lists/p4001"], strict=True)))
+    assert both[0] == 80
+    assert [(r.address_set, r.packets, r.bytes) for r in second.sets] == [
+        ("bad", *both),
+        ("far", *counted["lists/p4001"]),
+    ]
+    elapsed_s = (second.time.ToNanoseconds() - first.time.ToNanoseconds()) / 1e9
+    for found, sent in zip(second.sets, (80, 50), strict=True):
+        assert 0.5 * sent <= found.packets_per_second * elapsed_s <= 2 * sent
+        assert found.bits_per_second == pytest.approx(found.packets_per_second * 8 * 128)
+    (one,) = asyncio.run(net.watch(1, top=1))
+    assert [r.address_set for r in one.sets] == ["bad"]
+
+
 def test_a_table_made_anew_counts_from_nothing_and_no_rate_is_negative(net: Net) -> None:
     net.send(1000, 50)
 

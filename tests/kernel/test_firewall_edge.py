@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hostlerd.firewall.errors import TableForeign
 from hostlerd.firewall.kernel import nft
 from hostlerd.firewall.kernel.generation import generation
+from hostlerd.firewall.model.address_set import ChangeElements
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import EVERYWHERE
 from hostlerd.firewall.plan import change
@@ -51,6 +54,67 @@ def blocks(router: Router) -> list[list[str]]:
 
 def text_of(*given_rulesets: Ruleset) -> str:
     return compile_table([*given_rulesets, NAMES_GIVEN], EVERYWHERE)
+
+
+def test_a_set_that_grows_keeps_what_it_holds(router: Router) -> None:
+    """The witness of what is written is nft's monitor, that of what is held is its list."""
+
+    def document(*elements: str) -> dict[str, Any]:
+        rule = {"id": "d", "hook": "input", "action": "drop", "source_sets": ["bad"]}
+        return {"name": "web", "address_sets": [{"name": "bad", "elements": [*elements]}],
+                "rules": [rule]}  # fmt: skip
+
+    some = [f"10.0.{n}.1" for n in range(50)]
+    router.apply(**document(*some, "fd00::1"))
+    with watched_elements(router) as events:
+        router.apply(**document(*some, "10.1.0.0/24", "192.0.2.1", "fd00::1"))
+    assert held(router) == {*some, "10.1.0.0/24", "192.0.2.1"}
+    added = [e for e in events if e.startswith("add element inet hostler bad_4")]
+    assert len(added) == 2, events
+    assert not [e for e in events if e.startswith("delete element inet hostler bad_4")]
+    # What loses an element is filled anew, in the same transaction.
+    router.apply(**document(*some[1:], "192.0.2.1"))
+    assert held(router) == {*some[1:], "192.0.2.1"}
+    router.apply(**document())
+    assert held(router) == set()
+
+
+@contextmanager
+def watched_elements(router: Router) -> Iterator[list[str]]:
+    """Answer what nft(8) sees happen to elements, once it is over."""
+    argv = ("/usr/sbin/ip", "netns", "exec", router.name, "/usr/sbin/nft", "monitor", "elements")
+    found: list[str] = []
+    probe = ("/usr/sbin/nft", "add element inet hostler bad_6 { fd00::77 }")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, bufsize=1) as monitor:
+        assert monitor.stdout
+        reader = threading.Thread(target=lambda: found.extend(monitor.stdout or ()))
+        reader.start()
+        try:
+            # It says nothing when it begins to look: look until it does.
+            while not any("fd00::77" in line for line in found):
+                router.exec(*probe)
+                router.exec(probe[0], probe[1].replace("add", "delete"))
+                time.sleep(0.05)
+            yield found
+            last = len(found)
+            router.exec(probe[0], probe[1].replace("77", "99"))
+            while not any("fd00::99" in line for line in found[last:]):
+                time.sleep(0.02)
+        finally:
+            monitor.kill()
+            reader.join(10)
+
+
+def held(router: Router) -> set[str]:
+    """The elements of bad_4, as nft -j lists them."""
+    listed = json.loads(
+        router.exec("/usr/sbin/nft", "-j", "list", "set", "inet", "hostler", "bad_4")
+    )
+    (one,) = (e["set"] for e in listed["nftables"] if "set" in e)
+    return {
+        e if isinstance(e, str) else f"{e['prefix']['addr']}/{e['prefix']['len']}"
+        for e in one.get("elem", ())
+    }
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -317,3 +381,28 @@ def test_what_others_do_meanwhile_is_not_taken_for_ours(
     router.apply(name="web", rules=rules(4))
     assert "udp dport 9 drop" not in router.exec(*LIST)
     assert change.drift(router.run(router.kernel.observe)) == ()
+
+
+def test_what_others_do_while_elements_change_is_not_taken_for_ours(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likewise where a change of elements notes the generation that it has made."""
+    real = nft.load
+
+    def late(text: str) -> None:
+        real(text)
+        subprocess.run(
+            ["/usr/sbin/nft", "add rule inet hostler filter_input udp dport 9 drop"], check=True
+        )
+
+    def add(element: str) -> None:
+        with router.kernel.applying() as apply:
+            apply(ChangeElements("block", f"{element}\n", "", False))
+
+    router.apply(name="web", address_sets=[{"name": "block", "dynamic": True}], rules=rules(3))
+    router.run(add, "10.0.0.1")
+    assert change.drift(router.run(router.kernel.observe)) == ()
+    monkeypatch.setattr(nft, "load", late)
+    router.run(add, "10.0.0.2")
+    assert "udp dport 9 drop" in router.exec(*LIST)
+    assert change.drift(router.run(router.kernel.observe)) != ()

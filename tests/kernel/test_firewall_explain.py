@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+from collections import Counter as Tally
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 
 from hostlerd.firewall.errors import NameUnknown
 from hostlerd.firewall.kernel import explain as observed
+from hostlerd.firewall.model.document import parse
 from hostlerd.firewall.model.explain import Explanation, Packet, Routes, Verdict
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import EVERYWHERE
@@ -49,17 +51,26 @@ _WITNESS = """table inet witness {
     set passed { typeof meta nfproto . meta l4proto . th sport; size 65535; flags dynamic; }
     set echoed { typeof icmp id; size 65535; flags dynamic; }
     set echoed6 { typeof icmpv6 id; size 65535; flags dynamic; }
-    chain seen_input { type filter hook input priority 1000; WHAT }
-    chain seen_forward { type filter hook forward priority 1000; WHAT }
-    chain seen_output { type filter hook output priority 1000; WHAT }
+    chain seen_input { type filter hook input priority 1000; SEE STOP }
+    chain seen_forward { type filter hook forward priority 1000; SEE }
+    chain seen_output { type filter hook output priority 1000; SEE }
+    chain stopped { type filter hook postrouting priority 1000; STOP }
 }
 """.replace(
-    "WHAT",
+    "SEE",
     """
         meta l4proto { tcp, udp } th sport 20000-60000 \\
             add @passed { meta nfproto . meta l4proto . th sport }
         icmp type echo-request add @echoed { icmp id }
         icmpv6 type echo-request add @echoed6 { icmpv6 id }
+    """,
+).replace(
+    # It goes no further: rules would count the answer as well.
+    "STOP",
+    """
+        meta l4proto { tcp, udp } th sport 20000-60000 drop
+        icmp type echo-request drop
+        icmpv6 type echo-request drop
     """,
 )
 _FOREIGN = [
@@ -170,7 +181,7 @@ def _load(host: Host, ruleset: Ruleset, foreign: str) -> None:
     except NameUnknown:
         text = compile_table([plain, NAMES_GIVEN], EVERYWHERE)
     text = text.partition("table bridge hostler {")[0]
-    host.run(_nft, "flush ruleset\n" + text + foreign + "\n" + _WITNESS)
+    host.run(_nft, "flush ruleset\n" + text + foreign + "\n")
 
 
 def _nft(text: str) -> None:
@@ -191,6 +202,16 @@ def _passed(host: Host) -> set[tuple[int, str, int]]:
     return found | {(6, "icmp", number) for number in sets["echoed6"]}
 
 
+def _counted(host: Host) -> Tally[str]:
+    """What each rule of ours has counted, by its label."""
+    found: Tally[str] = Tally()
+    for rule in host.nft_rules():
+        counters = [e["counter"]["packets"] for e in rule["expr"] if "counter" in e]
+        if "comment" in rule and counters:
+            found[rule["comment"].split(" ")[0]] += counters[0]
+    return found
+
+
 def _believed(host: Host, probes: list[Probe]) -> dict[Probe, Explanation]:
     def look() -> tuple[explain_tables.Tables, dict[int, Routes]]:
         return explain_tables.read(observed.tables()), {v: observed.routes(v) for v in (4, 6)}
@@ -199,7 +220,27 @@ def _believed(host: Host, probes: list[Probe]) -> dict[Probe, Explanation]:
     return {p: explain(tables, routes[p.version], p.packet()) for p in probes}
 
 
-_pairs = {"compared": 0, "unknown": 0, "passed": 0}
+def _dense(number: int) -> Ruleset:
+    """A ruleset whose rules nearly every packet meets, several of them."""
+    random = Random(number)  # noqa: S311 - not for secrets
+    rules: list[dict[str, object]] = []
+    for index in range(30):
+        rule: dict[str, object] = {
+            "id": f"r{index}",
+            "hook": random.choice(_PATHS),
+            "action": random.choice(("accept", "drop")),
+        }
+        if random.random() < 0.8:
+            first = random.randint(1, 19000)
+            ports = [{"first": first, "last": min(19999, first + random.randint(0, 9000))}]
+            rule |= {"protocol": random.choice(("tcp", "udp")), "destination_ports": ports}
+        if "protocol" not in rule or random.random() < 0.5:
+            rule["sources"] = [random.choice((*_CLIENT.values(), *_HOST.values()))]
+        rules.append(rule)
+    return parse({"name": "dense", "rules": rules})
+
+
+_pairs = {"compared": 0, "unknown": 0, "passed": 0, "deciders": 0, "exact": 0}
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +257,11 @@ def tally() -> Iterator[dict[str, int]]:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-@given(ruleset=rulesets(), foreign=st.sampled_from(_FOREIGN), number=st.integers(0, 1 << 30))
+@given(
+    ruleset=rulesets() | st.integers(0, 1 << 30).map(_dense),
+    foreign=st.sampled_from(_FOREIGN),
+    number=st.integers(0, 1 << 30),
+)
 def test_real_packets_do_as_explained(
     network: tuple[Host, Host, Host],
     tally: dict[str, int],
@@ -243,10 +288,13 @@ def test_real_packets_do_as_explained(
     ]
     _load(host, ruleset, foreign)
     found = _believed(host, probes)
-    client.run(_send, [p for p in probes if p.path != "output"])
-    host.run(_send, [p for p in probes if p.path == "output"])
+    host.run(_nft, _WITNESS)
+    known = [p for p in probes if found[p].verdict is not Verdict.UNKNOWN]
+    client.run(_send, [p for p in known if p.path != "output"])
+    host.run(_send, [p for p in known if p.path == "output"])
     time.sleep(0.02)
     passed = _passed(host)
+    _compare_deciders(tally, [found[p] for p in known], _counted(host))
     for probe in probes:
         told = found[probe]
         tally["compared"] += told.verdict is not Verdict.UNKNOWN
@@ -258,6 +306,22 @@ def test_real_packets_do_as_explained(
         assert really == (told.verdict is Verdict.ACCEPT), f"{probe} {told}"
 
 
+def _compare_deciders(tally: dict[str, int], told: list[Explanation], counted: Tally[str]) -> None:
+    """A rule has counted exactly the packets that it is said to have met."""
+    met = Tally(m.rule for each in told for m in each.met if m.rule)
+    # What the host says when it rejects goes through its own output chain.
+    answers = any(each.verdict is Verdict.REJECT for each in told)
+    for label in {each.decided_by.rule for each in told if each.decided_by.rule}:
+        decided = sum(each.decided_by.rule == label for each in told)
+        tally["deciders"] += decided
+        if answers:
+            assert counted[label] >= decided, label
+        else:
+            assert counted[label] == met[label], f"{label} {counted} {met}"
+            tally["exact"] += decided
+
+
 def test_enough_was_compared(tally: dict[str, int]) -> None:
     assert tally["compared"] >= _RULESETS * _PACKETS * 0.9
     assert 0 < tally["passed"] < tally["compared"]
+    assert tally["exact"] >= _RULESETS * _PACKETS * 0.2

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import shutil
 import socket
 import struct
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hostlerd.firewall.__main__ import restore
 from hostlerd.firewall.errors import NftRejected
 from hostlerd.firewall.kernel import nft
-from hostlerd.firewall.kernel.probe import PROBES
 from hostlerd.firewall.model.document import parse
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import EVERYWHERE
@@ -326,93 +320,3 @@ def test_ten_thousand_rules_and_large_sets(router: Router) -> None:
 @given(ruleset=rulesets())
 def test_nft_takes_whatever_the_model_takes(router: Router, ruleset: Ruleset) -> None:
     router.run(nft.check, compile_table([ruleset, NAMES_GIVEN], EVERYWHERE))
-
-
-def there() -> str:
-    """What probes have to answer here: flowtables are not in every kernel, nft itself is asked."""
-    text = 'table inet t { flowtable f { hook ingress priority 0; devices = { "lo" }; }; }'
-    argv = ["/usr/bin/unshare", "-n", "/usr/sbin/nft", text]
-    flowtables = subprocess.run(argv, capture_output=True, check=False).returncode == 0
-    return " ".join(str(p.__name__ != "probe_flowtable" or flowtables) for p in PROBES)
-
-
-PROGRAM = """
-import sys
-from pathlib import Path
-sys.path.append(sys.argv[1])
-from firewall_topology import Router
-from hostlerd.firewall.kernel import Kernel
-folder = Path(sys.argv[2])
-router = Router("self")
-router.install(folder / "state", folder / "run")
-router.run = lambda work, *args: work(*args)
-document = dict(name="web", forwards=[dict(protocol="tcp", port=8080, target_address="10.0.0.2")],
-                masquerades=[dict(source="fd00::/64", uplink="eth0")])
-print(len(router.apply(**document).steps), len(router.apply(**document).steps))
-from hostlerd.firewall.kernel.probe import PROBES
-print(*[p().available for p in PROBES])
-"""
-
-
-def test_as_the_daemon_s_own_user_with_one_capability(router: Router) -> None:
-    """As hostler-firewall runs: a user of its own, ambient CAP_NET_ADMIN and nothing else."""
-    nobody = pwd.getpwnam("nobody")
-    folder = Path(tempfile.mkdtemp(prefix="hfw"))
-    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    support = Path(__file__).parents[1] / "firewall_support"
-    try:
-        done = subprocess.run(
-            [
-                *("/usr/sbin/ip", "netns", "exec", router.name, "/usr/bin/setpriv"),
-                *("--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs"),
-                *(f"--{kind}=-all,+net_admin" for kind in ("inh-caps", "ambient-caps")),
-                *("--bounding-set=-all,+net_admin", sys.executable, "-c", PROGRAM),
-                *(str(support), str(folder)),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    finally:
-        shutil.rmtree(folder)
-    assert done.stdout.split("\n")[:2] == ["5 0", there()], done.stderr
-    assert router.labels().count("web/forward-tcp-8080") == 2
-    assert [router.sysctl(n) for n in FORWARDING] == ["1", "1"]
-
-
-FORBIDDEN = r"""
-from pathlib import Path
-from hostlerd.firewall.errors import NftRejected, ScratchUnavailable
-from hostlerd.firewall.kernel import Kernel
-from hostlerd.firewall.kernel.probe import PROBES
-# The bound is that of the user namespace which this runs in, and holds for those below it.
-Path("/proc/sys/user/max_user_namespaces").write_text("0")
-kernel = Kernel({}, Path("/nowhere"), Path("/nowhere"))
-for verdict in ("accept", "nonsense"):
-    try:
-        kernel.check("table inet hostler {\n\tchain a_b {\n\t\t" + verdict + "\n\t}\n}\n")
-    except (NftRejected, ScratchUnavailable) as e:
-        print(type(e).__name__)
-print(*[p().available for p in PROBES])
-"""
-
-
-def test_without_user_namespaces_nft_alone_checks() -> None:
-    """A host whose administrator forbids user namespaces."""
-    done = subprocess.run(
-        ["/usr/bin/unshare", "-Urn", sys.executable, "-c", FORBIDDEN],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    shown = done.stdout.split("\n")[:3]
-    others = there().partition(" ")[2]
-    assert shown == ["ScratchUnavailable", "NftRejected", f"False {others}"], done.stderr
-
-
-def test_probes_find_what_this_kernel_has(router: Router) -> None:
-    found = [router.run(probe) for probe in PROBES]
-    assert " ".join(str(f.available) for f in found) == there(), found
-    assert all(f.available or f.reason for f in found)

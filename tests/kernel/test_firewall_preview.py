@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -195,3 +197,38 @@ def test_chains_are_met_by_priority(router: Router) -> None:
     early = "chain early { type filter hook forward priority -9; meta mark set 7; }"
     assert explained(router, "accept", late, early).verdict.value == "drop"
     assert explained(router, "meta mark 7 reject", late, early).verdict.value == "reject"
+
+
+FORBIDDEN = r"""
+import asyncio, json, subprocess, sys
+from pathlib import Path
+from hostler.api.firewall.v1 import explain_pb2 as pb, ruleset_pb2
+from hostlerd.firewall.kernel import Kernel
+from hostlerd.firewall.service.preview import PreviewService
+
+class InPlace:
+    async def blocking(self, work, /, *args):
+        return work(*args)
+
+subprocess.run(["/usr/sbin/ip", "link", "set", "lo", "up"], check=True)
+# The bound is that of the user namespace which this runs in, and holds for those below it.
+Path("/proc/sys/user/max_user_namespaces").write_text("0")
+service = PreviewService(InPlace(), Kernel({}, Path("/nowhere"), Path("/nowhere")), None)
+packet = pb.Packet(source="127.0.0.1", destination="127.0.0.1", destination_port=80)
+shut = ruleset_pb2.Ruleset(name="shut", input_policy=ruleset_pb2.ACTION_DROP)
+request = pb.ExplainPacketRequest(packet=packet, rulesets=[shut])
+found = asyncio.run(service.ExplainPacket(request, None))
+print(found.now.verdict, found.HasField("then"), found.then_unknown)
+"""
+
+
+def test_without_a_scratch_namespace_it_says_so() -> None:
+    """A host whose administrator forbids user namespaces: how it is, is told all the same."""
+    done = subprocess.run(
+        ["/usr/bin/unshare", "-Urn", sys.executable, "-c", FORBIDDEN],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.startswith(f"{pb.VERDICT_ACCEPT} False no scratch namespace: "), done.stderr

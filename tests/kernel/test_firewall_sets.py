@@ -97,11 +97,11 @@ def timed(address: str, seconds: int) -> pb.Element:
     return pb.Element(address=address, timeout=Duration(seconds=seconds))
 
 
-def nft_holds(router: Router) -> dict[str, int]:
+def nft_holds(router: Router, table: str = "hostler") -> dict[str, int]:
     """What nft itself says that a set holds, and how long each stays; 0 for ever."""
     found = {}
     for version in (4, 6):
-        argv = ("/usr/sbin/nft", "-j", "list", "set", "inet", "hostler", f"block_{version}")
+        argv = ("/usr/sbin/nft", "-j", "list", "set", "inet", table, f"block_{version}")
         listed = next(e["set"] for e in json.loads(router.exec(*argv))["nftables"] if "set" in e)
         for each in listed.get("elem", []):
             inner = each["elem"] if isinstance(each, dict) and "elem" in each else {"val": each}
@@ -167,6 +167,19 @@ def test_timeouts_are_given_anew_and_told(router: Router, sets: Sets) -> None:
         held = nft_holds(router)
         assert set(held) == {"10.0.0.2", "10.0.0.4"}
         assert 3000 < held["10.0.0.2"] <= 4000
+
+
+def test_thousands_go_out_of_thousands_in_seconds(router: Router, sets: Sets) -> None:
+    """And each that stays keeps its end. nft(8) alone takes most of a minute to delete as many."""
+    some = [f"10.{n // 200}.{n % 200}.1" for n in range(6000)]
+    sets.add(*(timed(a, 3000) if n % 2 else pb.Element(address=a) for n, a in enumerate(some)))
+    start = time.monotonic()
+    sets.remove(*some[:3000], "10.99.0.1")
+    assert time.monotonic() - start < 15
+    held = nft_holds(router)
+    assert set(held) == set(some[3000:])
+    for n, each in enumerate(some[3000:]):
+        assert (2800 < held[each] <= 3000) if n % 2 else held[each] == 0
 
 
 def test_all_faults_are_told_and_nothing_is_done(router: Router, sets: Sets) -> None:
@@ -322,6 +335,32 @@ def test_a_shadow_looks_at_what_sets_hold(router: Router, sets: Sets) -> None:
     assert "10.1.0.0/16" in listed
     assert re.search(r"10\.0\.0\.1 timeout (50m|49m\d+s) expires 49m", listed)
     assert change.drift(router.run(router.kernel.observe)) == ()
+
+
+def test_a_shadow_follows_what_sets_hold(router: Router, sets: Sets) -> None:
+    sets.add(timed("10.0.0.1", 3000), *plain("10.1.0.0/16", "fd00::1"))
+    rulesets = router.run(router.kernel.observe).rulesets
+    text = compile_shadow(rulesets.values(), EVERYWHERE, int(time.time()) + 600)
+
+    def start() -> None:
+        with router.kernel.applying() as apply:
+            apply(StartShadow(Shadow(text, int(time.time()) + 600), None))
+
+    router.run(start)
+    for change_sets in (
+        lambda: sets.add(timed("10.3.0.1", 5000), *plain("10.0.0.7", "fd00::9")),
+        lambda: sets.remove("10.1.0.0/16"),
+        lambda: sets.replace(*plain(*(f"10.5.0.{n}" for n in range(40)))),
+        lambda: sets.remove(*(f"10.5.0.{n}" for n in range(30))),
+    ):
+        change_sets()
+        assert set(nft_holds(router, "hostler_shadow")) == set(nft_holds(router))
+    assert len(nft_holds(router)) == 10
+    assert change.drift(router.run(router.kernel.observe)) == ()
+    # One that somebody has deleted does not stop a change.
+    router.exec("/usr/sbin/nft", "delete", "table", "inet", "hostler_shadow")
+    assert sets.add(*plain("10.8.0.1")).changed
+    assert "10.8.0.1" in nft_holds(router)
 
 
 def test_drift_says_what(router: Router) -> None:

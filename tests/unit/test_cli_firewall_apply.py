@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from click.testing import CliRunner, Result
-from client_doors import Host, World, make_server, rich, world
+from client_doors import DOMAINS, Host, World, make_server, rich, world
 
 from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.cli.main import cli
@@ -235,7 +235,7 @@ def test_what_touches_the_caller_goes_out_under_confirm(
     ) in answer.stderr
     for calls in asked(fleet, validate_only=False).values():
         assert [c.change.confirm.within.seconds for c in calls] == [60]
-    assert {domain for domain, _ in fleet.hosts["h2"].peers} == {"netns", "firewall"}
+    assert {domain for domain, _ in fleet.hosts["h2"].peers} == set(DOMAINS)
     again = run("--yes", *args)
     assert "path between" not in again.stderr
 

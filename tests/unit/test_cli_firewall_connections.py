@@ -1,11 +1,9 @@
-"""`hostler firewall connections`, `counters` and `top` against real servers."""
+"""`hostler firewall connections` and `counters` against real servers."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -103,24 +101,4 @@ def test_counters_of_all_pages(fleet: World, run: Run) -> None:
     assert [line.split() for line in answer.stdout.splitlines()[1:]] == [
         ["h2", "web/0", "5", "420"],
         ["h2", "web/1", "5", "420"],
-    ]
-
-
-def test_top_goes_on_after_a_cut_and_ends_after_its_count(fleet: World, run: Run) -> None:
-    answer = run("-H", "h1", "firewall", "top", "--count", "5", "-n", "3", "--interval", "500ms")
-    assert answer.exit_code == 0, answer.output
-    rows = [line.split() for line in answer.stdout.splitlines() if line.startswith("h1")]
-    assert [row[1:4] for row in rows] == [["web/ssh", "2.50", "k"]] * 5
-    assert "h1: 3 readings were left out" in answer.stderr
-    first, second = fleet.hosts["h1"].named("WatchRuleCounters")
-    assert (first.top, first.interval.ToMilliseconds(), first.after_seq) == (3, 500, 0)
-    assert (second.after_seq, second.after_time.seconds) == (3, 1003)
-
-
-def test_top_as_json(run: Run) -> None:
-    answer = run("-H", "all", "-o", "ndjson", "firewall", "top", "--count", "2")
-    lines: list[Any] = [json.loads(line) for line in answer.stdout.splitlines()]
-    assert sorted((line["host"], int(line["seq"])) for line in lines) == [
-        *(("h1", 1), ("h1", 2)),
-        *(("h2", 1), ("h2", 2)),
     ]

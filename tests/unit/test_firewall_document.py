@@ -10,7 +10,7 @@ from firewall_generated import patient, rulesets
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostlerd.firewall.model.document import dump, parse
+from hostlerd.firewall.model.document import dump, load, parse
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import EVERYWHERE
 from hostlerd.firewall.plan.table import compile_table
@@ -35,6 +35,17 @@ def faults_of(**fields: Any) -> dict[str, str]:
 @given(rulesets())
 def test_what_is_dumped_is_parsed_as_the_same(ruleset: Ruleset) -> None:
     assert parse(json.loads(dump(ruleset))) == ruleset
+
+
+def test_what_was_dumped_lately_is_not_read_again() -> None:
+    mine, other = Ruleset("web", priority=1), Ruleset("web", priority=2)
+    dumped, foreign = dump(mine), dump(other).replace('"priority":2', '"priority":3')
+    assert load("".join(list(dumped))) is mine
+    assert load(foreign) == Ruleset("web", priority=3)
+    with pytest.raises(InvalidRequest):
+        load(dumped.replace("web", "WEB"))
+    with pytest.raises(ValueError, match="Expecting"):
+        load(dumped[:-1])
 
 
 def test_empty_fields_are_as_absent_ones() -> None:

@@ -187,11 +187,6 @@ def test_faults_of_a_ruleset(fields: dict[str, Any], path: str, words: str) -> N
         ({"action": "count", "limit": {"packets": 1}}, "limit", "only counts"),
         ({"log": {"prefix": "x"}}, "log.prefix", "not a field"),
         ({"hook": "bridge_forward", "action": "reject"}, "action", "must not be reject"),
-        (
-            {"hook": "bridge_forward", "connection_states": ["new"]},
-            "connection_states",
-            "not known to",
-        ),
         ({"expire_time": -1}, "expire_time", "from 0 to"),
         ({"comment": "x" * 70}, "comment", "has 70 characters"),
         ({"id": "fragment-x"}, "id", "must not begin with"),

@@ -22,8 +22,12 @@ ACCEPT = {"hook": "input", "action": "accept"}
 HOSTLER = {"protocol": "tcp", "destination_ports": [{"first": 7443}]}
 
 
-def port(number: int) -> dict[str, Any]:
-    return {"protocol": "tcp", "destination_ports": [{"first": number}]}
+SHADOWED = ("RULE_SHADOWED", "ruleset.rules[1]")
+FROM_PORT = {"protocol": "tcp", "source_ports": [{"first": 7}]}
+
+
+def port(first: int, last: int | None = None) -> dict[str, Any]:
+    return {"protocol": "tcp", "destination_ports": [{"first": first, "last": last or first}]}
 
 
 def ruleset(*rules: dict[str, Any], **fields: Any) -> Ruleset:
@@ -53,6 +57,20 @@ def codes(*rules: dict[str, Any], **fields: Any) -> list[tuple[str, str]]:
         ([{**DROP, "expire_time": 4_000_000_000}, {**ACCEPT, **port(80)}], []),
         ([{"hook": "input", "action": "count"}, {**ACCEPT, **port(80)}], []),
         ([DROP, {"hook": "forward", "action": "accept"}], []),
+        # An earlier rule about something else covers nothing.
+        ([{**DROP, **port(80)}, {**ACCEPT, **port(81)}], []),
+        ([{**DROP, **port(80, 90)}, {**ACCEPT, **port(85, 95)}], []),
+        ([{**DROP, **port(80, 90)}, {**ACCEPT, **port(85)}], [SHADOWED]),
+        ([{**DROP, **port(80, 90)}, {**ACCEPT, "protocol": "tcp"}], []),
+        ([{**DROP, **FROM_PORT}, {**ACCEPT, "protocol": "tcp"}], []),
+        ([{**DROP, **FROM_PORT}, {**ACCEPT, **FROM_PORT, **port(80)}], [SHADOWED]),
+        ([{**DROP, "protocol": "udp"}, {**ACCEPT, **port(80)}], []),
+        ([{**DROP, "protocol": "tcp"}, {**ACCEPT, **port(80)}], [SHADOWED]),
+        ([{**DROP, "in_ifname": "a"}, {**ACCEPT, **port(80), "in_ifname": "b"}], []),
+        ([{**DROP, "in_ifname": "a"}, {**ACCEPT, **port(80)}], []),
+        ([{**DROP, "in_ifname": "a"}, {**ACCEPT, **port(80), "in_ifname": "a"}], [SHADOWED]),
+        ([{**DROP, "connection_states": ["new"]}, {**ACCEPT, **port(80)}], []),
+        ([{**DROP, "sources": ["10.0.0.0/8"]}, {**ACCEPT, "destinations": ["10.1.0.0/16"]}], []),
         ([{**ACCEPT, **port(22)}], [("MANAGEMENT_PORT_OPEN", "ruleset.rules[0]")]),
         ([{**ACCEPT, "services": ["ssh"]}], [("MANAGEMENT_PORT_OPEN", "ruleset.rules[0]")]),
         ([{**ACCEPT, "services": ["ssh"], "sources": ["10.0.0.0/8"]}], []),
@@ -66,6 +84,54 @@ def codes(*rules: dict[str, Any], **fields: Any) -> list[tuple[str, str]]:
 )
 def test_findings(rules: list[dict[str, Any]], expected: list[tuple[str, str]]) -> None:
     assert codes(*rules) == expected
+
+
+SETS = [{"name": name, "elements": ["192.0.2.1"]} for name in ("one", "two")]
+UDP = {"protocol": "udp"}
+OPEN_PORTS = {**UDP, "destination_ports": [{"first": 1000, "last": 1999}]}
+FROM_PORTS = {**UDP, "source_ports": [{"first": 1000, "last": 1999}]}
+
+
+@pytest.mark.parametrize(
+    ("wide", "within", "beyond"),
+    [
+        (
+            OPEN_PORTS,
+            {"destination_ports": [{"first": 1000}, {"first": 1500, "last": 1999}]},
+            {"destination_ports": [{"first": 1000}, {"first": 1500, "last": 2000}]},
+        ),
+        (FROM_PORTS, {"source_ports": [{"first": 1999}]}, {"source_ports": [{"first": 999}]}),
+        (OPEN_PORTS, {}, {"destination_ports": []}),
+        (UDP, {}, {"protocol": "tcp"}),
+        (UDP, {"sources": ["10.0.0.0/8"]}, {"protocol": ""}),
+        ({"sources": ["10.0.0.0/8"]}, {"sources": ["10.255.0.0/16"]}, {"sources": ["11.0.0.0/8"]}),
+        ({"sources": ["10.0.0.0/8"]}, {}, {"sources": ["10.0.0.0/7"]}),
+        ({"sources": ["10.0.0.0/8"]}, {**UDP}, {"sources": []}),
+        ({"sources": ["::/0"]}, {"sources": ["fd00::/8"]}, {"sources": ["10.0.0.0/8"]}),
+        (
+            {"destinations": ["10.0.0.0/8", "12.0.0.0/8"]},
+            {"destinations": ["12.1.0.0/16", "10.1.0.0/16"]},
+            {"destinations": ["12.1.0.0/16", "11.1.0.0/16"]},
+        ),
+        ({"source_sets": ["one", "two"]}, {"source_sets": ["two"]}, {"source_sets": []}),
+        ({"destination_sets": ["one"]}, {}, {"destination_sets": ["one", "two"]}),
+        ({"in_ifname": "lan0"}, {**UDP}, {"in_ifname": "lan1"}),
+        ({"in_ifname": "lan0"}, {}, {"in_ifname": ""}),
+        ({"services": ["ssh", "dns"]}, {"services": ["dns"]}, {"services": ["dns", "ntp"]}),
+        (
+            {"connection_states": ["new", "invalid"]},
+            {"connection_states": ["new"]},
+            {"connection_states": ["new", "established"]},
+        ),
+    ],
+)
+def test_a_rule_that_matches_all_of_a_later_ones_packets_shadows_it(
+    wide: dict[str, Any], within: dict[str, Any], beyond: dict[str, Any]
+) -> None:
+    for narrow, expected in ((within, ["RULE_SHADOWED"]), (beyond, [])):
+        # The limit keeps it from being a twin, which is found in another way.
+        rules = [{**DROP, **wide}, {**ACCEPT, **wide, **narrow, "limit": {"packets": 5}}]
+        assert [code for code, _ in codes(*rules, address_sets=SETS)] == expected
 
 
 def test_an_empty_set_matches_nothing() -> None:

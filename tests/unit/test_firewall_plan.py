@@ -346,6 +346,16 @@ def test_get_and_etag() -> None:
     assert change.etag(ruleset()) != change.etag(ruleset(persistent=True))
 
 
+def test_an_equal_ruleset_is_the_very_one_the_host_has() -> None:
+    # By which it is known what was made of it before.
+    have = ruleset(rules=[INPUT])
+    host = replace(HOST, rulesets={"web": have})
+    want = ruleset(rules=[INPUT])
+    assert want is not have
+    assert change.apply(want, host).result is have
+    assert change.apply(ruleset(rules=[]), host).result is not have
+
+
 def test_hostler_s_ports_stay_open_to_the_management_networks_alone() -> None:
     networks = ruleset(isolated_networks=["192.0.2.0/24"]).isolated_networks
     text = compile_table([ruleset(input_policy="drop")], networks)

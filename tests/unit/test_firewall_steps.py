@@ -53,6 +53,35 @@ def test_the_way_back_of_tables_and_rulesets() -> None:
     assert many.describe().endswith("change 49; 10 more")
 
 
+def test_a_shadow_says_what_it_leaves_out() -> None:
+    forward = {"protocol": "tcp", "port": 80, "target_address": "10.0.0.2", "target_port": 8080}
+    other = {**forward, "port": 81}
+    have = parse({"name": "web", "forwards": [forward], "redirects": [
+        {"protocol": "tcp", "port": 25, "to_port": 2525}]})  # fmt: skip
+    want = parse(
+        {
+            "name": "web",
+            "forwards": [forward, other],
+            "fragments": [{"id": "f", "place": "input_before", "nft_rules": "ip ttl 3 drop"}],
+            "rules": [DROP, {"id": "b", "hook": "bridge_forward", "action": "drop"}],
+        }
+    )
+    state = State(rulesets={"web": have}, sysctls={"net.ipv4.ip_forward": "1"})
+    plan = change.start_shadow({"ruleset": want}, (), 1_900_000_000, state)
+    assert {n.code for n in plan.notices} == {"SHADOW_LEAVES_OUT"}
+    assert [n.message for n in plan.notices] == [
+        "not tried, as packets are seen as the NAT of now rewrites them: "
+        "redirect tcp 25 to 2525; forward tcp 81 to 10.0.0.2:8080",
+        "not tried, as nobody knows what its words refuse: "
+        "fragment f at input_before: ip ttl 3 drop",
+        "not tried, as frames between ports of a bridge are not looked at: rule b: drop bridge "
+        "forward",
+    ]
+    plain = parse({"name": "web", "forwards": [forward], "rules": [DROP]})
+    same = State(rulesets={"web": plain}, sysctls={"net.ipv4.ip_forward": "1"})
+    assert change.start_shadow({"ruleset": plain}, (), 1_900_000_000, same).notices == ()
+
+
 def test_what_has_ended_goes_and_what_has_not_stays() -> None:
     rules = [
         {"hook": "input", "action": "drop", "expire_time": 100},

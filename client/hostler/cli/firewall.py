@@ -13,7 +13,7 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.firewall_apply import apply
 from hostler.cli.firewall_connections import connections
-from hostler.cli.firewall_counters import counters, top
+from hostler.cli.firewall_counters import counters
 from hostler.cli.firewall_explain import explain
 from hostler.cli.firewall_export import export
 from hostler.cli.firewall_import import import_
@@ -21,6 +21,7 @@ from hostler.cli.firewall_log import collect, filters, log
 from hostler.cli.firewall_report import report
 from hostler.cli.firewall_sets import sets
 from hostler.cli.firewall_shadow import shadow
+from hostler.cli.firewall_top import top
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.plans import RpcChange
 from hostler.results import exit_code

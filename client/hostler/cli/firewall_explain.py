@@ -27,6 +27,8 @@ def _rows(answer: Any) -> Iterable[Sequence[Any]]:
     yield _row("now", answer.now)
     if answer.HasField("then"):
         yield _row("then", answer.then)
+    elif answer.then_unknown:
+        yield "then", "unknown", "", "", "", "", answer.then_unknown, "", ""
 
 
 def _row(when: str, found: Any) -> Sequence[Any]:
@@ -43,6 +45,8 @@ def _row(when: str, found: Any) -> Sequence[Any]:
     epilog=examples(
         "hostler -H all firewall explain --from 198.51.100.7 --to 10.0.0.2 --dport 22",
         "hostler -H h1 firewall explain --from 10.0.0.9 --to 10.0.0.2 --dport 80 -f web.toml",
+        "hostler -H h1 firewall explain --from 10.0.0.9 --to 10.0.0.2 --icmp-type echo-request"
+        " --delete web",
     )
 )
 @click.option("--from", "source", required=True, help="The packet's source address.")
@@ -53,6 +57,7 @@ def _row(when: str, found: Any) -> Sequence[Any]:
 @click.option("--in", "in_ifname", default="", help="The link it comes in by.")
 @click.option("--out", "out_ifname", default="", help="The link it goes out by.")
 @click.option("--state", "ct_state", type=click.Choice(_STATES), help="Of its connection; new.")
+@click.option("--icmp-type", default="", help="Its ICMP type as nft names it; echo-request.")
 @click.option(
     "-f",
     "--file",
@@ -60,6 +65,9 @@ def _row(when: str, found: Any) -> Sequence[Any]:
     multiple=True,
     type=click.Path(path_type=Path),
     help="Also explain it with this ruleset, as TOML, in place of the one of its name.",
+)
+@click.option(
+    "--delete", "without", multiple=True, metavar="NAME", help="And without the ruleset NAME."
 )
 @pass_state
 def explain(
@@ -72,9 +80,15 @@ def explain(
     in_ifname: str,
     out_ifname: str,
     ct_state: str | None,
+    icmp_type: str,
     paths: Sequence[Path],
+    without: Sequence[str],
 ) -> None:
     """Tell which rule decides about a packet. None is sent."""
+    if icmp_type and proto not in (None, "icmp"):
+        raise click.UsageError("--icmp-type is of --proto icmp")
+    if icmp_type:
+        proto = "icmp"
     request = explain_pb2.ExplainPacketRequest(
         packet=explain_pb2.Packet(
             source=source,
@@ -85,8 +99,10 @@ def explain(
             in_ifname=in_ifname,
             out_ifname=out_ifname,
             connection_state=f"CONNECTION_STATE_{(ct_state or 'unspecified').upper()}",
+            icmp_type=icmp_type,
         ),
         rulesets=[load_message(path, ruleset_pb2.Ruleset()) for path in paths],
+        delete_names=without,
     )
     method = rpc(explain_pb2, "PreviewService", "ExplainPacket")
     state.finish(state.read(method, request), Table(_TITLES, _rows))

@@ -21,7 +21,7 @@ from hostlerd.firewall.kernel.shadow import TABLE as SHADOW_TABLE
 from hostlerd.firewall.kernel.shadow import Shadows
 from hostlerd.firewall.kernel.store import Store
 from hostlerd.firewall.kernel.sysctl import Sysctls
-from hostlerd.firewall.kernel.text import read
+from hostlerd.firewall.kernel.text import has_flowtables, read
 from hostlerd.firewall.model.address_set import ChangeElements, Element
 from hostlerd.firewall.model.connection import CutConnections
 from hostlerd.firewall.model.ruleset import Ruleset
@@ -192,7 +192,7 @@ class Kernel(Recoverable):
                 self._store.forget(step.name)
             case ChangeElements():
                 with self._still_applied():
-                    self._elements.change(step)
+                    self._elements.change(step, self._shadows.dynamic_sets())
             case StartShadow():
                 with self._still_applied():
                     self._shadows.start(step.shadow)
@@ -250,7 +250,9 @@ class Kernel(Recoverable):
         after = generation()
         alone = after == start + nft.transactions() - made
         digest = hashlib.sha256(text.encode()).hexdigest()
-        noted = Applied(table.fingerprint, digest, after) if table and alone else None
+        # A link that goes takes itself out of a flowtable, and that is no generation.
+        known_by = 0 if has_flowtables(text) else after
+        noted = Applied(table.fingerprint, digest, known_by) if table and alone else None
         self._store.note_applied(noted, text, listed)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from hostlerd.firewall.errors import NftRejected
 from hostlerd.firewall.kernel import nft
 from hostlerd.firewall.kernel.file import remove_durably, sweep, write_durably
+from hostlerd.firewall.kernel.shadow import TABLE as SHADOW_TABLE
 from hostlerd.firewall.model.address_set import ChangeElements, Element, dump, load
 from hostlerd.firewall.model.elements import read_span
 from hostlerd.runtime.log import get_log
@@ -17,6 +18,9 @@ from hostlerd.runtime.log import get_log
 _VERSIONS = (4, 6)
 _FILE_MOST_BYTES = 128 << 20
 _TRIES = 3
+# nft(8) 1.0.6 looks through a whole interval set for each element that it deletes: a thousand of
+# 10,000 take it most of a minute. To fill the set anew, in one transaction, takes a second.
+_DELETED_MOST = 4
 _EXPIRES = re.compile(r" expires (?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
 _UNITS_MS = (86_400_000, 3_600_000, 60_000, 1_000, 1)
 
@@ -61,13 +65,16 @@ class Elements:
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
         self._folders = {True: state_dir / "address_sets", False: run_dir / "address_sets"}
 
-    def change(self, step: ChangeElements) -> None:
-        """Carry out a step, in one transaction. Raises NftRejected, ToolFailed, OSError."""
-        self._load(step)
+    def change(self, step: ChangeElements, copied: Collection[str] = ()) -> None:
+        """Carry out a step, in one transaction. Raises NftRejected, ToolFailed, OSError.
+
+        `copied` are the sets of the shadow, which come to hold the same.
+        """
+        self._load(step, copied)
         try:
             self._save(step)
         except OSError:
-            self._load(step.inverse())
+            self._load(step.inverse(), copied)
             raise
 
     def saved(self, sets: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -101,9 +108,17 @@ class Elements:
                 if path.stem not in declared:
                     remove_durably(path)
 
-    def _load(self, step: ChangeElements) -> None:
+    def _load(self, step: ChangeElements, copied: Collection[str]) -> None:
         """Elements end by themselves: where one is gone meanwhile, look what is there."""
         added, removed = load(step.added), load(step.removed)
+        copies = "".join(
+            _refilled(v, step.name, added, removed, SHADOW_TABLE)
+            for v in _VERSIONS
+            if f"{step.name}_{v}" in copied
+        )
+        if len(removed) > _DELETED_MOST:
+            text = "".join(_refilled(v, step.name, added, removed) for v in _VERSIONS)
+            return nft.load(text + copies)
         there: dict[int, list[Element]] = {}
         for tries_left in reversed(range(_TRIES)):
             text = "".join(
@@ -111,7 +126,7 @@ class Elements:
                 for version in _VERSIONS
             )
             try:
-                return nft.load(text)
+                return nft.load(text + copies)
             except NftRejected:
                 if not tries_left:
                     raise
@@ -168,6 +183,24 @@ def _commands(
     if words := _words(comes):
         parts.append(f"add {place} {{ {words} }}\n")
     return "".join(parts)
+
+
+def _refilled(
+    version: int,
+    name: str,
+    added: Iterable[Element],
+    removed: Iterable[Element],
+    table: str = "hostler",
+) -> str:
+    """Answer commands that fill a set anew: with what it keeps, each to its end, and what comes."""
+    full = f"{name}_{version}"
+    kept = {e.span: e for e in parse(nft.set_text(full), time.time())}
+    for each in removed:
+        kept.pop(each.span, None)
+    kept |= {e.span: e for e in added if e.span.version == version}
+    words = _words(kept[span] for span in sorted(kept))
+    filled = f"add element inet {table} {full} {{ {words} }}\n" if words else ""
+    return f"flush set inet {table} {full}\n{filled}"
 
 
 def _words(elements: Iterable[Element]) -> str:

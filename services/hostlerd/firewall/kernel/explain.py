@@ -40,7 +40,8 @@ def scratch_tables(text: str) -> list[dict[str, Any]]:
     parts += pieces.elements(text, nft.PIECE_BYTES)
     answer = run([*nft.SCRATCH, nft.CHILD, "--json"], json.dumps(parts).encode())
     if answer.status != 0:
-        raise ScratchUnavailable("no scratch namespace", stderr=answer.errors[:2000])
+        last = answer.errors.strip().splitlines()[-1:] or [f"exit status {answer.status}"]
+        raise ScratchUnavailable(f"no scratch namespace: {last[0]}", stderr=answer.errors[:2000])
     result = json.loads(answer.output)
     if "errors" in result:
         raise NftRejected(result["errors"].splitlines()[0], stderr=result["errors"][:2000])

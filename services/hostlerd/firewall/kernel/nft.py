@@ -29,6 +29,12 @@ PIECE_BYTES = 20_000
 _TOO_LONG = "Message too long"
 _made = [0]
 
+# What a kernel that lacks something says when it is asked for, and where.
+_LACKS = (
+    ("Protocol error", " ct ", "this kernel does not track what bridges carry"),
+    ("No such file", "flowtable ", "this kernel has no flowtables, or a link of it has gone"),
+)
+
 _CHAIN = re.compile(r"\tchain (\S+) \{")
 _SET = re.compile(r"\tset (\S+) \{")
 _RULE = re.compile(r"\t\t(.*) # handle (\d+)$")
@@ -66,6 +72,11 @@ def read_listed(known: Mapping[str, str] | None = None) -> tuple[Table | None, s
 def read_text() -> str:
     """Answer the tables in nft's words, empty if there is none. Raises ToolFailed."""
     return "".join(_list("list", "table", family, "hostler") for family in FAMILIES)
+
+
+def table_text(name: str) -> str:
+    """Answer another table of ours, of family inet, without elements; empty if it is not there."""
+    return _list("-s", "-t", "list", "table", "inet", name)
 
 
 def read_counters(table: str = "hostler") -> dict[RuleKey, Counter]:
@@ -225,6 +236,7 @@ def _rejected(errors: str, lines: tuple[str, ...]) -> NftRejected:
     label, rule_text = pieces.culprit(errors, lines)
     first = errors.strip().splitlines()[:1] or ["nft gave no reason"]
     words = re.sub(r"^/dev/stdin:\d+:[\d-]+: ", "", first[0])
+    words += "".join(f": {lack}" for e, at, lack in _LACKS if e in words and at in f" {rule_text}")
     message = f"{label}: {words}" if label else words
     return NftRejected(message, rule=label, rule_text=rule_text, stderr=errors[:2000])
 

@@ -77,15 +77,24 @@ def probe_fib() -> Capability:
 
 def probe_bridge() -> Capability:
     """Whether frames between ports of a bridge can be judged, for rules of bridge_forward."""
-    chain = _HOOKED.format(hook="type filter hook forward priority filter; policy accept;")
-    return _try_verbatim("bridge", "table bridge hostler {\n" + chain + "}\n")
+    return _try_verbatim(
+        "bridge", "table bridge hostler {\n" + _HOOKED.format(hook=_FILTER) + "}\n"
+    )
+
+
+def probe_bridge_conntrack() -> Capability:
+    """Whether rules of bridge_forward can ask for the states of connections."""
+    rule = _FILTER + "\n\t\tct state established accept"
+    text = "table bridge hostler {\n" + _HOOKED.format(hook=rule) + "}\n"
+    return _try_verbatim("bridge_conntrack", text)
 
 
 def probe_flowtable() -> Capability:
     """Whether established connections can pass the rules by."""
+    chain = _HOOKED.format(hook=_FILTER + "\n\t\tflow add @f")
     text = (
         "table inet hostler {\n\tflowtable f {\n\t\thook ingress priority filter\n"
-        '\t\tdevices = { "lo" }\n\t}\n}\n'
+        '\t\tdevices = { "lo" }\n\t}\n' + chain + "}\n"
     )
     return _try_verbatim("flowtable", text)
 
@@ -116,6 +125,7 @@ PROBES = (
     probe_reject,
     probe_fib,
     probe_bridge,
+    probe_bridge_conntrack,
     probe_flowtable,
     probe_helpers,
     probe_bridge_filtering,

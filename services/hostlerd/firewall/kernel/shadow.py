@@ -41,12 +41,23 @@ class Shadows:
         nft.load_other(TABLE, "")
         remove_durably(self._note)
 
+    def dynamic_sets(self) -> frozenset[str]:
+        """Answer those of its sets that hold what ours of their names do. Raises ToolFailed."""
+        if self.read() is None:
+            return frozenset()
+        # Asked of the kernel: somebody may have deleted the table.
+        listed = _as_ours(nft.table_text(TABLE))
+        return frozenset(b.name for b in read(listed).get("inet", {}).values() if b.is_dynamic)
+
+
+def _as_ours(text: str) -> str:
+    return text.replace(f"table inet {TABLE} {{", "table inet hostler {", 1)
+
 
 def _filled(text: str) -> str:
     """Answer the table with what the dynamic sets of ours hold. Raises ToolFailed."""
-    ours, theirs = "table inet hostler {", f"table inet {TABLE} {{"
-    blocks = read(text.replace(theirs, ours, 1)).get("inet", {}).values()
+    blocks = read(_as_ours(text)).get("inet", {}).values()
     holding = {("inet", b.name): nft.elements_text(b.name) for b in blocks if b.is_dynamic}
     listed = Listed(elements=holding)
     filled = render("inet", [with_elements("inet", b, listed) for b in blocks])
-    return filled.replace(ours, theirs, 1)
+    return filled.replace("table inet hostler {", f"table inet {TABLE} {{", 1)

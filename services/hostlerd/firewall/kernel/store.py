@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hostlerd.firewall.kernel.file import remove_durably, sweep, write_durably
-from hostlerd.firewall.model.document import parse
+from hostlerd.firewall.model.document import load
 from hostlerd.firewall.model.ruleset import Ruleset
 from hostlerd.firewall.model.state import Applied
 from hostlerd.firewall.model.steps import Saved
@@ -160,7 +160,7 @@ def _stamp(folder: Path) -> int:
 def _read(path: Path) -> Ruleset:
     if path.stat().st_size > _FILE_MOST_BYTES:
         raise ValueError("is larger than any ruleset")
-    ruleset = parse(json.loads(path.read_text()), "ruleset")
+    ruleset = load(path.read_text())
     if path.name != f"{ruleset.name}.json":
         raise ValueError(f"holds ruleset {ruleset.name}")
     return ruleset

@@ -88,6 +88,11 @@ def render(family: str, blocks: Sequence[Block]) -> str:
     return f"table {family} hostler {{\n" + "".join(texts) + "}\n"
 
 
+def has_flowtables(text: str) -> bool:
+    """Whether any of the tables has a flowtable."""
+    return any(kind == "flowtable" for blocks in read(text).values() for kind, _ in blocks)
+
+
 def label_of(line: str) -> str:
     """Answer the label of a rule, RULESET/ID; empty if it has none."""
     found = _LABEL.search(line)

@@ -83,6 +83,18 @@ def dump(ruleset: Ruleset) -> str:
     )
 
 
+def load(text: str) -> Ruleset:
+    """Read what `dump` has written. Raises ValueError, InvalidRequest.
+
+    A text that was written lately answers the very ruleset it was made of: to read a large one
+    takes a second.
+    """
+    for known in _DUMPED.made_of(text):
+        if isinstance(known, Ruleset):
+            return known
+    return parse(json.loads(text))
+
+
 def to_document(value: Any) -> dict[str, Any]:
     """Answer the document of a ruleset or of a part of it, without its empty fields."""
     filled = ((f.name, getattr(value, f.name)) for f in fields(value))

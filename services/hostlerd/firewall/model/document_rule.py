@@ -116,9 +116,6 @@ def _judge_rest(d: Fields, rule: Rule, hook: Hook | None) -> None:
         d.fault("log.rate", "cannot stand beside limit")
     if rule.limit and rule.action is Action.COUNT and not rule.log:
         d.fault("limit", "has no meaning where a rule only counts")
-    if hook is not Hook.BRIDGE_FORWARD:
-        return
-    if rule.connection_states:
-        d.fault("connection_states", "are not known to rules of bridge_forward")
-    if rule.action is Action.REJECT:
+    # The kernel refuses nothing to a sender where a bridge forwards. Source: nft_reject_bridge.c.
+    if hook is Hook.BRIDGE_FORWARD and rule.action is Action.REJECT:
         d.fault("action", "must not be reject for bridge_forward")

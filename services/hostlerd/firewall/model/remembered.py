@@ -31,3 +31,9 @@ class Remembered:
             while len(self._texts) > self._most:
                 self._texts.popitem(last=False)
         return text
+
+    def made_of(self, text: str) -> tuple[object, ...]:
+        """Answer the objects that a text was made of; none if that is not remembered."""
+        with self._lock:
+            known = list(self._texts.values())
+        return next((objects for objects, made in known if made == text), ())

@@ -22,7 +22,8 @@ from hostlerd.firewall.model.steps import (
 )
 from hostlerd.firewall.plan import conflicts, sysctls
 from hostlerd.firewall.plan.ending import without_ended
-from hostlerd.firewall.plan.shadow import compile_shadow
+from hostlerd.firewall.plan.offload import lacking, with_links
+from hostlerd.firewall.plan.shadow import compile_shadow, left_out
 from hostlerd.firewall.plan.table import compile_table
 from hostlerd.firewall.plan.words import differences
 from hostlerd.runtime.steps import Notice, Plan
@@ -61,7 +62,7 @@ def apply_all(wanted: Mapping[str, Ruleset], gone: Collection[str], state: State
     Raises InvalidRequest, PortInUse, PolicyInUse, NameInUse, NameUnknown, TooMany,
     RulesetUnreadable, FamilyUnavailable. The plan's result are the rulesets.
     """
-    wanted = {path: without_ended(want, state.now_unix_s) for path, want in wanted.items()}
+    wanted = {path: _known(want, state) for path, want in wanted.items()}
     named = {want.name for want in wanted.values()}
     _refuse_unreadable(state, {*named, *gone})
     after = {n: r for n, r in state.rulesets.items() if n not in gone}
@@ -81,6 +82,16 @@ def apply_all(wanted: Mapping[str, Ruleset], gone: Collection[str], state: State
         notices=tuple(notice for want in wanted.values() for notice in _notices(want, state)),
         result=tuple(wanted.values()),
     )
+
+
+def _known(want: Ruleset, state: State) -> Ruleset:
+    """Answer a ruleset without what has ended, as the very object the host has if it is the same.
+
+    What is made of rulesets is remembered by object.
+    """
+    want = without_ended(want, state.now_unix_s)
+    have = state.rulesets.get(want.name)
+    return have if have is not None and have == want else want
 
 
 def expire(state: State) -> Plan:
@@ -103,7 +114,11 @@ def start_shadow(
         conflicts.check(wanted, after, state)
     text = compile_shadow(after.values(), state.management, until_unix_s)
     shadow = Shadow(text, until_unix_s)
-    return Plan(steps=(StartShadow(shadow, state.shadow),), result=shadow)
+    return Plan(
+        steps=(StartShadow(shadow, state.shadow),),
+        notices=left_out(state.rulesets, after),
+        result=shadow,
+    )
 
 
 def stop_shadow(state: State) -> Plan:
@@ -156,7 +171,7 @@ def etag_of_all(rulesets: Mapping[str, Ruleset]) -> str:
 
 def drift(state: State) -> tuple[str, ...]:
     """Answer how the kernel differs from what was applied, in words; nothing if it does not."""
-    found = list(_table_drift(state))
+    found = [*_table_drift(state), *lacking(state.rulesets.values(), state.links)]
     needed = sysctls.wanted(state.rulesets.values(), state)
     for name, value in needed.items():
         now = state.sysctls.get(name)
@@ -166,7 +181,7 @@ def drift(state: State) -> tuple[str, ...]:
 
 
 def _table_drift(state: State) -> list[str]:
-    text = compile_table(state.rulesets.values(), state.management)
+    text = tables(state.rulesets, state)
     applied, table = state.applied, state.table
     if table is None:
         return ["table inet hostler is gone"] if text else []
@@ -181,6 +196,11 @@ def _table_drift(state: State) -> list[str]:
     if applied.text_sha256 != text_sha256(text):
         found.append("what is saved was not applied")
     return found
+
+
+def tables(rulesets: Mapping[str, Ruleset], state: State) -> str:
+    """Answer the tables of rulesets on this host, in nft's words. Raises NameUnknown."""
+    return compile_table(with_links(rulesets.values(), state.links), state.management)
 
 
 def is_shown(name: str, state: State) -> bool:
@@ -209,8 +229,7 @@ def _converge(want: Mapping[str, Ruleset], state: State) -> tuple[AnyStep, ...]:
 
 
 def _table(want: Mapping[str, Ruleset], state: State) -> tuple[AnyStep, ...]:
-    text = compile_table(want.values(), state.management)
-    before = compile_table(state.rulesets.values(), state.management)
+    text, before = tables(want, state), tables(state.rulesets, state)
     changes = differences(state.rulesets, want)
     if not text:
         if state.table is None:

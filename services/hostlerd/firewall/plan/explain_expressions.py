@@ -43,7 +43,9 @@ def matches(given: Mapping[str, Any], flow: Flow, sets: Sets) -> bool | Unknown:
         return have
     if op == "in":
         bits = _number(right, name)
-        return Unknown(f"{right} is not understood") if bits is None else bool(have & bits)
+        if bits is None or not isinstance(have, int):
+            return Unknown(f"{right} is not understood")
+        return bool(have & bits)
     if op in ("==", "!="):
         same = _among(right, have, name, flow, sets)
         return same if isinstance(same, Unknown) else same == (op == "==")
@@ -67,6 +69,8 @@ def candidates(given: Mapping[str, Any], flow: Flow, sets: Sets) -> tuple[list[A
 
     With a reason, nothing is a candidate too.
     """
+    if not isinstance(given, Mapping) or not {"key", "data"} <= given.keys():
+        return [], "a map is not understood"
     have = value(given["key"], flow, sets)
     name = _name(given["key"])
     pairs = _elements(given["data"], sets)

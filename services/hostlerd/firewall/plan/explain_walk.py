@@ -7,17 +7,18 @@ agree, or nobody knows. Source: nft(8), and net/netfilter/ of the kernel for wha
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from hostlerd.firewall.model.explain import Explanation, Met, Packet, Route, Routes, Verdict
 from hostlerd.firewall.plan import explain_routes as fib
+from hostlerd.firewall.plan import explain_rule
 from hostlerd.firewall.plan import explain_statements as statements
-from hostlerd.firewall.plan.explain_expressions import candidates, matches
-from hostlerd.firewall.plan.explain_flow import Flow, Missing, Sets, Unknown
+from hostlerd.firewall.plan.explain_expressions import candidates
+from hostlerd.firewall.plan.explain_flow import Flow, Missing, Unknown
 from hostlerd.firewall.plan.explain_statements import shown
-from hostlerd.firewall.plan.explain_tables import OURS, Chain, Rule, Tables
+from hostlerd.firewall.plan.explain_tables import Chain, Rule, Tables
 
 _WAYS_MOST = 200
 _STEPS_MOST = 500_000
@@ -29,8 +30,6 @@ _NAT_KINDS = {
     "input": "source",
     "postrouting": "source",
 }
-# What a rule asks, beside what it does.
-_ASKING = ("match", "limit", "ct count", "quota")
 _JUDGING = ("input", "forward", "output")
 
 
@@ -246,7 +245,7 @@ class _Walk:
         base = way.base
         if way.frames or base is None:
             return None
-        met = _met(base, None, f"policy {base.policy}")
+        met = explain_rule.met(base, None, f"policy {base.policy}")
         if base.policy == "drop":
             return self._end(way, Verdict.DROP, met)
         if base.hook in _JUDGING and base.kind != "nat" and not way.decided.does:
@@ -263,11 +262,13 @@ class _Walk:
         sets = self.tables.sets.get((chain.family, chain.table), {})
         unknown = ""
         try:
-            for number, (kind, given) in enumerate(map(_said, rule.expressions[start:]), start):
+            for number, (kind, given) in enumerate(
+                map(explain_rule.said, rule.expressions[start:]), start
+            ):
                 if kind in statements.HARMLESS:
                     continue
-                if kind in _ASKING:
-                    holds = _holds(kind, given, way.flow, sets)
+                if kind in explain_rule.ASKING:
+                    holds = explain_rule.holds(kind, given, way.flow, sets)
                     if holds is False:
                         return None
                     notes = ", taken as within its rate" if kind == "limit" else notes
@@ -280,14 +281,14 @@ class _Walk:
                     return done
         except Missing:
             return None
-        if not any(_does(e) for e in rule.expressions):
-            self._note(way, _met(chain, rule, "go on" + notes, unknown))
+        if not any(explain_rule.does(e) for e in rule.expressions):
+            self._note(way, explain_rule.met(chain, rule, "go on" + notes, unknown))
         return None
 
     def _both(
         self, way: _Way, chain: Chain, rule: Rule, number: int, why: str
     ) -> Explanation | None:
-        met = _met(chain, rule, _words(rule), why)
+        met = explain_rule.met(chain, rule, explain_rule.words(rule), why)
         self._note(way, met)
         other = way.copy()
 
@@ -322,7 +323,7 @@ class _Walk:
         if kind == "vmap":
             return self._mapped(way, chain, rule, given, notes)
         if kind == "mangle" and statements.marks(given, way.flow, sets):
-            self._note(way, _met(chain, rule, "set a mark" + notes))
+            self._note(way, explain_rule.met(chain, rule, "set a mark" + notes))
             return None, False
         if kind == "notrack":
             way.untracked = way.untracked or not way.tracked
@@ -332,7 +333,7 @@ class _Walk:
             return None, False
         if kind in statements.NATS:
             return self._nat(way, chain, rule, kind, given), True
-        met = _met(chain, rule, kind, f"nft's {kind} is not understood")
+        met = explain_rule.met(chain, rule, kind, f"nft's {kind} is not understood")
         return self._end(self._note(way, met), Verdict.UNKNOWN, met), True
 
     def _nat(
@@ -341,9 +342,9 @@ class _Walk:
         sets = self.tables.sets.get((chain.family, chain.table), {})
         done = statements.rewrite(kind, given, way.flow, sets)
         if isinstance(done, Unknown):
-            met = _met(chain, rule, kind, done.why)
+            met = explain_rule.met(chain, rule, kind, done.why)
             return self._end(self._note(way, met), Verdict.UNKNOWN, met)
-        self._note(way, _met(chain, rule, done))
+        self._note(way, explain_rule.met(chain, rule, done))
         way.nat_done.add(statements.NATS[kind])
         way.frames = []
         return None
@@ -354,7 +355,7 @@ class _Walk:
         sets = self.tables.sets.get((chain.family, chain.table), {})
         found, why = candidates(given, way.flow, sets)
         if why:
-            met = _met(chain, rule, "a verdict of a map", why)
+            met = explain_rule.met(chain, rule, "a verdict of a map", why)
             self._note(way, met)
 
             def taken(verdict: Any) -> Explanation:
@@ -374,10 +375,10 @@ class _Walk:
         self, way: _Way, chain: Chain, rule: Rule, kind: str, given: Any, notes: str
     ) -> Explanation | None:
         target = given["target"] if kind in ("jump", "goto") else ""
-        met = _met(chain, rule, " ".join(filter(None, (kind, target))) + notes)
+        met = explain_rule.met(chain, rule, " ".join(filter(None, (kind, target))) + notes)
         self._note(way, met)
         if kind == "queue":
-            unknown = _met(chain, rule, kind, "a program decides")
+            unknown = explain_rule.met(chain, rule, kind, "a program decides")
             return self._end(way, Verdict.UNKNOWN, unknown)
         if kind in ("drop", "reject"):
             return self._end(way, Verdict(kind), met)
@@ -397,39 +398,3 @@ class _Walk:
         if len(way.met) < _MET_MOST:
             way.met.append(met)
         return way
-
-
-def _said(each: Any) -> tuple[str, Any]:
-    return next(iter(each.items())) if isinstance(each, dict) else (str(each), None)
-
-
-def _holds(kind: str, given: Any, flow: Flow, sets: Sets) -> bool | Unknown:
-    if kind == "match":
-        return matches(given, flow, sets)
-    if kind == "limit":
-        return not given.get("inv")
-    return Unknown(f"what {kind} has counted is not known")
-
-
-def _does(each: Any) -> bool:
-    return _said(each)[0] not in (*_ASKING, *statements.HARMLESS)
-
-
-def _words(rule: Rule) -> str:
-    kinds: Sequence[str] = [
-        next(iter(e)) for e in rule.expressions if isinstance(e, dict) if _does(e)
-    ]
-    return ", ".join(kinds)
-
-
-def _met(chain: Chain, rule: Rule | None, does: str, unknown: str = "") -> Met:
-    ours = (chain.family, chain.table) == OURS
-    label = rule.comment.partition(" ")[0] if rule and ours else ""
-    return Met(
-        table=f"{chain.family} {chain.table}",
-        chain=chain.name,
-        rule=label if "/" in label else "",
-        text=rule.text if rule else "",
-        does=does,
-        unknown=unknown,
-    )

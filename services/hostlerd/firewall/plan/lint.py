@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from hostlerd.firewall.model.ruleset import (
@@ -46,6 +47,17 @@ class _Placed:
     rule: Rule
     label: str
     field: str
+
+
+Demand = Callable[[Rule], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wide:
+    """A rule that may match all packets of later ones, which it does if all demands are met."""
+
+    label: str
+    demands: tuple[Demand, ...]
 
 
 def findings(wanted: Mapping[str, Ruleset], after: Iterable[Ruleset]) -> tuple[Finding, ...]:
@@ -125,7 +137,7 @@ def _tcp_ports(rule: Rule, names: Names) -> Iterator[PortRange]:
 def _covered(placed: Sequence[_Placed], names: Names) -> Iterator[Finding]:
     """Find rules of which an earlier one matches all packets, the same or more."""
     same: dict[Rule, _Placed] = {}
-    wide: list[_Placed] = []
+    wide: list[_Wide] = []
     for each in placed:
         rule = each.rule
         match_alone = replace(rule, action=Action.ACCEPT, id="", comment="", log=None)
@@ -135,11 +147,11 @@ def _covered(placed: Sequence[_Placed], names: Names) -> Iterator[Finding]:
         if rule.action in _DECIDES and not (rule.limit or rule.expire_time):
             same.setdefault(match_alone, each)
             if _width(rule) and len(wide) < _WIDE_MOST:
-                wide.append(each)
+                wide.append(_Wide(each.label, tuple(_demands(rule))))
 
 
 def _twin_or_shadow(
-    each: _Placed, twin: _Placed | None, wide: Sequence[_Placed]
+    each: _Placed, twin: _Placed | None, wide: Sequence[_Wide]
 ) -> Iterator[Finding]:
     if twin is not None:
         same = twin.rule.action is each.rule.action
@@ -148,10 +160,17 @@ def _twin_or_shadow(
         message = f"{each.label} is never asked: {twin.label} before it matches {words}"
         yield Finding(code, message, each.label, each.field)
         return
-    cover = next((w for w in wide if covers(w.rule, each.rule)), None)
+    cover = next((w for w in wide if _is_met(w.demands, each.rule)), None)
     if cover is not None:
         message = f"{each.label} is never asked: {cover.label} before it matches all its packets"
         yield Finding("RULE_SHADOWED", message, each.label, each.field)
+
+
+def _is_met(demands: Iterable[Demand], rule: Rule) -> bool:
+    for demand in demands:
+        if not demand(rule):
+            return False
+    return True
 
 
 def _width(rule: Rule) -> bool:
@@ -160,49 +179,76 @@ def _width(rule: Rule) -> bool:
     return not (rule.sources and rule.destinations) or bool(broad)
 
 
-def covers(wide: Rule, narrow: Rule) -> bool:
-    """Whether each packet that `narrow` matches is matched by `wide`; False if it is not sure."""
-    if wide.hook is not narrow.hook or wide.limit or wide.expire_time:
-        return False
-    for field in ("in_ifname", "out_ifname", "in_zone", "out_zone"):
-        if getattr(wide, field) not in ("", getattr(narrow, field)):
-            return False
-    for field in ("source_sets", "destination_sets", "services", "icmp_types", "connection_states"):
-        said, other = getattr(wide, field), getattr(narrow, field)
-        if said and not (other and set(other) <= set(said)):
-            return False
-    if wide.protocol not in (None, narrow.protocol):
-        return False
-    return (
-        _within(narrow.sources, wide.sources, narrow.source_sets, wide.source_sets)
-        and _within(
-            narrow.destinations, wide.destinations, narrow.destination_sets, wide.destination_sets
-        )
-        and _ports_within(narrow.destination_ports, wide.destination_ports)
-        and _ports_within(narrow.source_ports, wide.source_ports)
+def _demands(wide: Rule) -> Iterator[Demand]:
+    """What a rule of the same hook must say if the wide one matches all its packets for sure.
+
+    The most telling first: all that is not said by the wide one is not asked.
+    """
+    if wide.destination_ports:
+        yield lambda narrow: _ports_within(narrow.destination_ports, wide.destination_ports)
+    if wide.source_ports:
+        yield lambda narrow: _ports_within(narrow.source_ports, wide.source_ports)
+    if wide.protocol is not None:
+        yield lambda narrow: narrow.protocol is wide.protocol
+    yield from _demands_of_addresses(wide.sources, wide.source_sets, "sources", "source_sets")
+    yield from _demands_of_addresses(
+        wide.destinations, wide.destination_sets, "destinations", "destination_sets"
     )
+    for field in ("in_ifname", "out_ifname", "in_zone", "out_zone"):
+        if said := getattr(wide, field):
+            yield partial(_says, field, said)
+    for field in ("services", "icmp_types", "connection_states"):
+        if said := getattr(wide, field):
+            yield partial(_says_some_of, field, frozenset(said))
 
 
-def _within(
-    narrow: Sequence[Network],
-    wide: Sequence[Network],
-    narrow_sets: Sequence[str],
-    wide_sets: Sequence[str],
-) -> bool:
-    if not wide:
-        # With sets alone it was compared above.
-        return not (wide_sets and narrow)
-    if not narrow or narrow_sets:
-        return False
-    return all(
-        any(n.version == w.version and n.subnet_of(w) for w in wide)  # type: ignore[arg-type]
+def _demands_of_addresses(
+    networks: Sequence[Network], sets: Sequence[str], field: str, sets_field: str
+) -> Iterator[Demand]:
+    if sets:
+        yield partial(_says_some_of, sets_field, frozenset(sets))
+    if networks:
+        # As numbers: the ipaddress module takes a second for what a large ruleset asks.
+        spans = [
+            (n.version, n.prefixlen, int(n.network_address), int(n.broadcast_address))
+            for n in networks
+        ]
+        yield (
+            lambda narrow: (
+                not getattr(narrow, sets_field) and _within(getattr(narrow, field), spans)
+            )
+        )
+    elif sets:
+        yield lambda narrow: not getattr(narrow, field)
+
+
+def _says(field: str, said: str, narrow: Rule) -> bool:
+    return bool(getattr(narrow, field) == said)
+
+
+def _says_some_of(field: str, said: frozenset[object], narrow: Rule) -> bool:
+    """Whether a rule says something there, and nothing else than these."""
+    other = getattr(narrow, field)
+    return bool(other) and said.issuperset(other)
+
+
+def _within(narrow: Sequence[Network], wide: Sequence[tuple[int, int, int, int]]) -> bool:
+    return bool(narrow) and all(
+        any(
+            n.version == version and n.prefixlen >= prefixlen and first <= at <= last
+            for version, prefixlen, first, last in wide
+        )
         for n in narrow
+        for at in (int(n.network_address),)
     )
 
 
 def _ports_within(narrow: Sequence[PortRange], wide: Sequence[PortRange]) -> bool:
-    if not wide:
-        return True
-    return bool(narrow) and all(
-        any(w.first <= n.first and n.last <= w.last for w in wide) for n in narrow
-    )
+    # Asked most of all, and loops are twice as fast here as what any() and all() are given.
+    for n in narrow:
+        for w in wide:
+            if w.first <= n.first and n.last <= w.last:
+                break
+        else:
+            return False
+    return bool(narrow)

@@ -121,6 +121,22 @@ def source_rules(rulesets: Sequence[Ruleset]) -> list[str]:
     return rules
 
 
+def redirect_rules(rulesets: Sequence[Ruleset]) -> list[str]:
+    """Answer the rules of output that keep to itself that there is a shorter way than by this host.
+
+    On a host with one link the kernel tells clients so, who then go past the NAT. Of IPv4 it tells
+    nobody whose packets it rewrites, and rules need not (nf_nat_icmp_reply_translation in
+    net/netfilter/nf_nat_proto.c); redirects of IPv6 are not tracked.
+    """
+    sources = {m.source for r in rulesets for m in r.masquerades}
+    sources |= {n.source for r in rulesets for n in r.source_nats}
+    return [
+        match.words(match.networks("daddr", [source]), "icmpv6 type nd-redirect drop")
+        for source in sorted(sources, key=str)
+        if source.version == 6
+    ]
+
+
 def _stable(forward: Forward) -> tuple[int, str, int, tuple[str, ...], str]:
     """An order in which counters of forwards with one name keep their places."""
     version = forward.target_address.version

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hostlerd.firewall.model import packet_log
-from hostlerd.firewall.model.ruleset import Action, Hook, Network, Ruleset
+from hostlerd.firewall.model.ruleset import Action, Hook, Network, Rule, Ruleset
 from hostlerd.firewall.plan import judge, match
 from hostlerd.firewall.plan.names import collect
 from hostlerd.firewall.plan.table import in_order, set_texts
+from hostlerd.firewall.plan.words import Entry, entries
+from hostlerd.runtime.steps import Notice
 
 # Before our own chains, which may drop.
 _PRIORITY = "filter - 5"
@@ -20,6 +22,9 @@ _REFUSED = re.compile(r'counter (?:drop|reject(?: with tcp reset)?) comment "([^
 _LEFT_OUT = re.compile(
     r'meta mark set|flow add|/fragment-[^" ]+"$|counter reject(?: with tcp reset)?$'
 )
+
+_REWRITING = ("forward ", "masquerade ", "source-nat ", "redirect ", "helper ", "flowtable ")
+_TOLD_MOST = 20
 
 
 def compile_shadow(
@@ -43,6 +48,39 @@ def compile_shadow(
     ]
     declared = set_texts(names, names.sets)
     return "table inet hostler_shadow {\n" + "".join([*declared, *texts]) + "}\n"
+
+
+def left_out(have: Mapping[str, Ruleset], after: Mapping[str, Ruleset]) -> tuple[Notice, ...]:
+    """Answer what a shadow of `after` does not try, on a host that has `have`.
+
+    NAT that stays is that of the host, and counts; NAT that comes or goes cannot be tried on
+    packets that are to pass untouched. Of fragments nobody knows the words.
+    """
+    found: list[Notice] = []
+    for name in sorted({*have, *after}):
+        old = entries(have[name]) if name in have else {}
+        new = entries(after[name]) if name in after else {}
+        changed = {k: e for k, e in {**old, **new}.items() if old.get(k) != new.get(k)}
+        rewriting = [e.words for k, e in changed.items() if k.startswith(_REWRITING)]
+        verbatim = [e.words for k, e in new.items() if k.startswith("fragment ")]
+        bridged = [e.words for k, e in new.items() if _is_bridged(k, e)]
+        found += _not_tried(name, rewriting, "packets are seen as the NAT of now rewrites them")
+        found += _not_tried(name, verbatim, "nobody knows what its words refuse")
+        found += _not_tried(name, bridged, "frames between ports of a bridge are not looked at")
+    return tuple(found)
+
+
+def _not_tried(name: str, words: Sequence[str], why: str) -> list[Notice]:
+    if not words:
+        return []
+    more = f"; and {len(words) - _TOLD_MOST} more" if len(words) > _TOLD_MOST else ""
+    told = f"not tried, as {why}: {'; '.join(words[:_TOLD_MOST])}{more}"
+    return [Notice("SHADOW_LEAVES_OUT", told, f"ruleset {name}")]
+
+
+def _is_bridged(key: str, entry: Entry) -> bool:
+    bridged = isinstance(entry.value, Rule) and entry.value.hook is Hook.BRIDGE_FORWARD
+    return bridged or key in ("bridge_policy", "bridge_filtering")
 
 
 def _chain(

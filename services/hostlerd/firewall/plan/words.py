@@ -120,7 +120,7 @@ def _of_one(name: str, before: Ruleset | None, after: Ruleset | None) -> Iterabl
         if key not in old:
             yield f"{name}: {entry.words}"
         elif old[key].value != entry.value:
-            yield f"{name}: {entry.words} (was: {old[key].words})"
+            yield f"{name}: {_changed(old[key], entry)}"
     if before and after:
         kept_before = [k for k in old if k in new]
         kept_after = [k for k in new if k in old]
@@ -128,6 +128,23 @@ def _of_one(name: str, before: Ruleset | None, after: Ruleset | None) -> Iterabl
             yield f"{name}: another order of its rules"
         if before.priority != after.priority:
             yield f"{name}: priority {after.priority} (was: {before.priority})"
+
+
+def _changed(old: Entry, new: Entry) -> str:
+    was, now = old.value, new.value
+    if isinstance(was, AddressSet) and isinstance(now, AddressSet) and was.elements != now.elements:
+        told = [
+            f"{verb} {len(elements)}: {_listed(elements, _ELEMENTS_SHOWN)}"
+            for verb, one, other in (("add", now, was), ("remove", was, now))
+            if (elements := _without(one, other))
+        ]
+        return f"{new.words} ({'; '.join(told)})"
+    return f"{new.words} (was: {old.words})"
+
+
+def _without(one: AddressSet, other: AddressSet) -> list[str]:
+    known = frozenset(other.elements)
+    return [element for element in one.elements if element not in known]
 
 
 def forward_words(forward: Forward) -> str:

@@ -10,12 +10,12 @@ import grpc.aio
 
 from hostler.api.firewall.v1 import explain_pb2 as pb
 from hostler.api.firewall.v1 import ruleset_pb2
+from hostlerd.firewall.errors import ScratchUnavailable
 from hostlerd.firewall.kernel import explain as observed
 from hostlerd.firewall.model.document import parse_all
 from hostlerd.firewall.model.explain import Explanation, Met, Packet
 from hostlerd.firewall.plan import change, explain_tables, explain_words
 from hostlerd.firewall.plan.explain_walk import explain
-from hostlerd.firewall.plan.table import compile_table
 from hostlerd.firewall.service.convert import from_proto
 from hostlerd.firewall.service.shadow import ShadowMethods
 from hostlerd.runtime.errors import InvalidRequest, Violation
@@ -52,8 +52,13 @@ class PreviewService(ShadowMethods):
             change.apply_all(wanted, request.delete_names, state)
             after = {n: r for n, r in state.rulesets.items() if n not in request.delete_names}
             after |= {want.name: want for want in wanted.values()}
-            text = compile_table(after.values(), state.management)
-            ours = explain_tables.read(observed.scratch_tables(text))
+            text = change.tables(after, state)
+            try:
+                ours = explain_tables.read(observed.scratch_tables(text))
+            except ScratchUnavailable as e:
+                # What nft makes of a text is read from nft alone, and nowhere else can it be asked.
+                answer.then_unknown = e.message
+                return answer
             planned = explain_tables.with_ours(tables, ours, observed.dynamic_sets(text))
             answer.then.CopyFrom(_message(explain(planned, routes, packet)))
         return answer
