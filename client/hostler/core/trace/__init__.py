@@ -1,0 +1,1 @@
+"""System call traces: events as columns, the filter language, captures, chisels. Pure."""

@@ -1,0 +1,1 @@
+"""The chisels that come with Hostler: each file is one, and has a CHISEL."""

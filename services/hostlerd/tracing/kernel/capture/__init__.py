@@ -1,0 +1,1 @@
+"""Captures: what the tracer in the kernel tells becomes batches of events."""

@@ -1,0 +1,1 @@
+"""What tasks, waits, memory, disks, sockets and links are. Pure."""

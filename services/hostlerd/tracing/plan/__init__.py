@@ -1,0 +1,1 @@
+"""Pure judgement: from what was seen to what it means."""

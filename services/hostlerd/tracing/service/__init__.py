@@ -1,0 +1,1 @@
+"""The gRPC edge of the tracing domain: messages to models and back."""
