@@ -1,0 +1,1 @@
+"""Certificates, chains and endpoints: what client and daemons both read, build and judge."""

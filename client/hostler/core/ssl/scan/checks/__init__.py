@@ -1,0 +1,1 @@
+"""Checks, one in a file: what it finds, how it asks."""

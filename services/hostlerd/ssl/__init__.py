@@ -1,0 +1,1 @@
+"""The ssl domain: certificates, keys, endpoints and the libraries that speak TLS."""

@@ -1,0 +1,1 @@
+"""What certificates, keys, endpoints and libraries of a host are."""

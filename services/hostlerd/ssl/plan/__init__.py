@@ -1,0 +1,1 @@
+"""Pure functions over what was read: what belongs together, and what is wrong with it."""
