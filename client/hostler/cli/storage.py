@@ -1,0 +1,39 @@
+"""`hostler storage`: disks and what is on them. Each command is loaded when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from hostler.cli.lazy import LazyGroup
+
+# Name, where it is, and what the list of commands says about it.
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "array": ("hostler.cli.storage_array:array", "Arrays of md: made, mended, grown, ended."),
+    "copy": ("hostler.cli.storage_copy:copy", "Copy files here, and prove that the copy is equal."),
+    "declare": ("hostler.cli.storage_drift:declare", "Print what hosts have now as TOML."),
+    "drift": ("hostler.cli.storage_drift:drift", "Compare hosts with what a file declares."),
+    "filesystem": (
+        "hostler.cli.storage_filesystem:filesystem",
+        "Make, wipe, label, grow and check filesystems.",
+    ),
+    "health": ("hostler.cli.storage_graph:health", "Whether all is well, and what is not."),
+    "saved": ("hostler.cli.storage_filesystem:saved", "What was saved before an overwrite."),
+    "show": ("hostler.cli.storage_graph:show", "What lies on what, from disks to mounts."),
+    "space": ("hostler.cli.storage_graph:space", "How much room there is, honestly."),
+    "survival": (
+        "hostler.cli.storage_survival:survival",
+        "The loss of which disk, controller or host each volume survives.",
+    ),
+    "table": (
+        "hostler.cli.storage_table:table",
+        "Partition tables: show, back up, restore, copy, change.",
+    ),
+    "verify": ("hostler.cli.storage_copy:verify", "Compare a copy with its manifest."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
+def storage() -> None:
+    """Disks and what is on them."""

@@ -1,0 +1,1 @@
+"""Partition tables, read from a device or from a dump of its first sectors; pure code."""

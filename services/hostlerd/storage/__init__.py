@@ -1,0 +1,1 @@
+"""The storage domain: disks, what is built on them, and what lies there."""

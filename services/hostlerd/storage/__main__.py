@@ -1,0 +1,61 @@
+"""The storage daemon."""
+
+from __future__ import annotations
+
+from hostler.api.storage.v1 import (
+    array_pb2,
+    array_pb2_grpc,
+    filesystem_pb2,
+    filesystem_pb2_grpc,
+    graph_pb2,
+    graph_pb2_grpc,
+    partition_pb2,
+    partition_pb2_grpc,
+)
+from hostlerd.runtime.domain import Domain, Runtime, Service
+from hostlerd.runtime.server import main
+from hostlerd.storage.kernel import Kernel
+from hostlerd.storage.kernel.changing import Changing
+from hostlerd.storage.kernel.probe import PROBES
+from hostlerd.storage.kernel.worker_client import Worker
+from hostlerd.storage.service.array import ArrayService
+from hostlerd.storage.service.array_follow import Following
+from hostlerd.storage.service.filesystem import FilesystemService
+from hostlerd.storage.service.graph import GraphService
+from hostlerd.storage.service.partition import PartitionService
+
+
+def build(runtime: Runtime) -> Domain:
+    """Put the domain together. It has nothing that a boot would have to bring back."""
+    kernel = Kernel()
+    changing = Changing(Worker())
+    changes = runtime.changes(changing)
+    return Domain(
+        services=(
+            Service(
+                graph_pb2.DESCRIPTOR.services_by_name["GraphService"],
+                graph_pb2_grpc.add_GraphServiceServicer_to_server,
+                GraphService(runtime, kernel),
+            ),
+            Service(
+                filesystem_pb2.DESCRIPTOR.services_by_name["FilesystemService"],
+                filesystem_pb2_grpc.add_FilesystemServiceServicer_to_server,
+                FilesystemService(runtime, kernel, changing, changes),
+            ),
+            Service(
+                array_pb2.DESCRIPTOR.services_by_name["ArrayService"],
+                array_pb2_grpc.add_ArrayServiceServicer_to_server,
+                ArrayService(runtime, kernel, changes, Following(changing)),
+            ),
+            Service(
+                partition_pb2.DESCRIPTOR.services_by_name["PartitionService"],
+                partition_pb2_grpc.add_PartitionServiceServicer_to_server,
+                PartitionService(runtime, kernel, changing, changes),
+            ),
+        ),
+        probes=PROBES,
+    )
+
+
+if __name__ == "__main__":
+    main("storage", build)

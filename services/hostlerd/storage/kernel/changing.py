@@ -1,0 +1,61 @@
+"""The edge of the storage domain where it changes something: each step is a word to the worker."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hostlerd.runtime.edge import Recoverable
+from hostlerd.runtime.steps import Step
+from hostlerd.storage.kernel.worker_client import Worker
+from hostlerd.storage.model.saved import Saved
+from hostlerd.storage.model.steps import STEPS
+
+_ANSWERS_MOST = 256
+
+
+class Changing(Recoverable):
+    """Carries out steps, and keeps what the worker told of the last ones."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._answers: OrderedDict[Step, Mapping[str, Any]] = OrderedDict()
+
+    @property
+    def kinds(self) -> Collection[type]:
+        """All steps of the domain."""
+        return STEPS
+
+    @property
+    def one_way(self) -> Collection[type]:
+        """What has no way back and may be done twice is gone on with, once it has begun."""
+        return tuple(kind for kind in STEPS if getattr(kind, "one_way", False))
+
+    @property
+    def unrepeatable(self) -> Collection[type]:
+        """What was cut off in a step that overwrites is told of, and left as it is.
+
+        The worker may have done it all the same: it does not end with the daemon.
+        """
+        return tuple(kind for kind in STEPS if not getattr(kind, "repeatable", True))
+
+    @contextmanager
+    def applying(self) -> Iterator[Callable[[Step], None]]:
+        """Open the session of one change."""
+        yield self.apply
+
+    def apply(self, step: Step) -> None:
+        """Carry out one step. Raises DomainError; then nothing of it remains."""
+        self._answers[step] = self.worker.apply(step)
+        while len(self._answers) > _ANSWERS_MOST:
+            self._answers.popitem(last=False)
+
+    def kept(self) -> tuple[Saved, ...]:
+        """What the worker keeps of devices that were overwritten, the newest first."""
+        return tuple(map(Saved.read, self.worker.ask("ListSaved", {})["items"]))
+
+    def take_answer(self, step: Step) -> Mapping[str, Any]:
+        """What the worker told of a step that was carried out here, once; empty if it was not."""
+        return self._answers.pop(step, {})

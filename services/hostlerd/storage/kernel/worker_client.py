@@ -1,0 +1,85 @@
+"""Asking the worker, which is root and does what changes disks.
+
+It holds every request against its own grammar, and every device against what the plan saw; what is
+sent here is already checked, so that a refusal tells of the host and not of the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hostlerd.runtime.errors import DomainError, InvalidRequest, Violation
+from hostlerd.runtime.steps import Step, canonical
+from hostlerd.storage import errors
+
+SOCKET = Path("/run/hostler/storage-worker.sock")
+MAX_ANSWER_BYTES = 4 << 20
+CONNECT_S = 20.0
+ANSWER_S = 7200.0
+"""More than all tools of a usual step may take together."""
+
+_REASONS: Mapping[str, type[DomainError]] = {
+    each.reason: each
+    for each in (
+        *(errors.DeviceGone, errors.DeviceChanged, errors.SignaturesChanged, errors.DeviceBusy),
+        *(errors.DeviceLocked, errors.DeviceReadOnly, errors.NotMounted, errors.ToolFailed),
+        *(errors.ToolMissing, errors.SavedNotFound, errors.SavedOfAnotherDevice),
+        *(errors.SavedDamaged, errors.PutBackFailed),
+        *(errors.ArrayExists, errors.ArrayBusy, errors.LastCopy),
+    )
+}
+
+
+class Worker:
+    """The worker, as far as the domain needs it. Every method blocks, within bounds."""
+
+    def __init__(self, path: Path = SOCKET) -> None:
+        self._path = path
+
+    def apply(self, step: Step) -> dict[str, Any]:
+        """Have a step carried out; answer what the worker tells of it.
+
+        Raises what stands behind the reason of a refusal, WorkerRefused, WorkerUnavailable.
+        """
+        answer_s = float(getattr(step, "timeout_s", ANSWER_S))
+        return self.ask(type(step).__name__, canonical(step), answer_s)
+
+    def ask(
+        self, operation: str, fields: Mapping[str, Any], answer_s: float = ANSWER_S
+    ) -> dict[str, Any]:
+        """Have an operation carried out. Raises as `apply` does."""
+        line = json.dumps({"op": operation, **fields}).encode() + b"\n"
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(CONNECT_S)
+                connection.connect(os.fspath(self._path))
+                connection.sendall(line)
+                connection.settimeout(answer_s)
+                with connection.makefile("rb") as lines:
+                    said = lines.readline(MAX_ANSWER_BYTES)
+        except OSError as e:
+            words = "did not answer in time" if isinstance(e, TimeoutError) else e.strerror
+            raise errors.WorkerUnavailable(f"storage worker: {words}") from e
+        if not said.endswith(b"\n"):
+            raise errors.WorkerUnavailable("the storage worker closed the connection")
+        answer: dict[str, Any] = json.loads(said)
+        if not answer.pop("ok"):
+            raise _refusal(answer)
+        return answer
+
+
+def _refusal(answer: Mapping[str, Any]) -> DomainError:
+    reason, message = answer["reason"], answer["message"]
+    violations = [Violation(v["field"], v["description"]) for v in answer["violations"]]
+    if reason == "INVALID" and violations:
+        return InvalidRequest.of(violations)
+    metadata = {key: value for key, value in answer.get("metadata", {}).items() if value}
+    kind = _REASONS.get(reason)
+    if kind is not None:
+        return kind(message, **metadata)
+    return errors.WorkerRefused(message, worker_reason=reason, **metadata)

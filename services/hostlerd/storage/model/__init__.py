@@ -1,0 +1,1 @@
+"""What is there: devices, signatures, mounts, and the graph that they make."""

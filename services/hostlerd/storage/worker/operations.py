@@ -1,0 +1,15 @@
+"""All that the worker does: one line for each noun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hostlerd.storage.worker import filesystem, md, restore, table
+from hostlerd.storage.worker.operation import Operation
+
+OPERATIONS: Mapping[str, Operation] = {
+    **filesystem.OPERATIONS,
+    **restore.OPERATIONS,
+    **md.OPERATIONS,
+    **table.OPERATIONS,
+}

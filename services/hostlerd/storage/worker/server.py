@@ -1,0 +1,37 @@
+"""The socket: who may ask, and one request a line."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from hostlerd.privileged import door
+from hostlerd.privileged.lines import answer_lines
+from hostlerd.storage.worker.carry import carry_out
+from hostlerd.storage.worker.operations import OPERATIONS
+from hostlerd.storage.worker.saved import Store
+
+DAEMON_USER = "hostler-storage"
+PROGRAM = "storage-worker"
+MAX_REQUEST_BYTES = 1 << 20
+MAX_CONNECTIONS = 32
+IDLE_S = 30.0
+SEND_TIMEOUT_S = 30.0
+
+
+def serve(listen: Path | None, state: Path, idle_s: float) -> None:
+    """Serve until nobody has asked for a while."""
+    store = Store(state / "saved")
+
+    def answer(peer: socket.socket) -> None:
+        answer_lines(
+            peer,
+            lambda asked: carry_out(asked, OPERATIONS, store),
+            MAX_REQUEST_BYTES,
+            IDLE_S,
+            SEND_TIMEOUT_S,
+        )
+
+    listener = door.listening_socket(PROGRAM, listen)
+    allowed = door.ROOT | door.uid_of(DAEMON_USER)
+    door.serve(listener, answer, allowed, MAX_CONNECTIONS, idle_s)
