@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := build/venv/bin/python
 BIN := build/venv/bin
-PURE := $(foreach d,netns firewall,--cov=hostlerd.$(d).plan --cov=hostlerd.$(d).model)
+PURE := $(foreach d,netns firewall tracing ssl storage,--cov=hostlerd.$(d).plan --cov=hostlerd.$(d).model)
 
 .PHONY: help prepare demo test test-vm soak lint bench deb clean
 
@@ -14,7 +14,7 @@ help:
 	@echo 'make test-vm  what containers cannot show, on emulated machines: limits, power cuts, clocks'
 	@echo 'make soak   the long versions of the tests of kills, floods and faults: hours'
 	@echo 'make lint   ruff, mypy, import contracts, buf'
-	@echo 'make bench  side by side with the usual tools: [ONLY=name]; table and build/bench.json'
+	@echo 'make bench  side by side with the usual tools: [ONLY=name] [LONG=1]; table and build/bench.json'
 	@echo 'make deb    Debian packages in build/deb'
 	@echo 'make clean  remove everything that was built, the lab included'
 
@@ -25,7 +25,7 @@ demo: prepare
 	@$(PYTHON) tests/hosts/demo.py
 
 test: prepare
-	@$(PYTHON) -m pytest tests/unit tests/kernel tests/hosts \
+	@$(PYTHON) -m pytest -n 2 tests/unit tests/kernel tests/hosts \
 		$(PURE) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 $(ARGS)
 
 test-vm: prepare
@@ -43,7 +43,7 @@ lint: prepare
 	@packaging/breaking
 
 bench: prepare
-	@$(PYTHON) tests/bench/run.py $(if $(ONLY),--only=$(ONLY))
+	@$(PYTHON) tests/bench/run.py $(if $(ONLY),--only=$(ONLY)) $(if $(LONG),--long)
 
 deb: prepare
 	@$(PYTHON) packaging/debian/build.py

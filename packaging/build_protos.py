@@ -6,6 +6,8 @@ Runs as a hatchling build hook and as a command: `python packaging/build_protos.
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -47,13 +49,18 @@ def build_protos(root: Path = ROOT) -> None:
 
 
 class BuildProtos(BuildHookInterface):  # type: ignore[type-arg]
-    """The build hook: stubs are part of every wheel and editable install, never of the tree."""
+    """The build hook: what is built is part of every wheel and editable install, not of the tree.
+
+    That is the stubs, and the objects of `build_bpf.py`.
+    """
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build the stubs before hatchling collects files."""
+        """Build before hatchling collects files."""
         build_protos(Path(self.root))
+        # hatchling loads this file alone: its neighbours cannot be imported.
+        subprocess.run([sys.executable, Path(self.root) / "packaging" / "build_bpf.py"], check=True)
 
 
 if __name__ == "__main__":

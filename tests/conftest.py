@@ -12,8 +12,10 @@ import tomllib
 from collections.abc import Generator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 SKIPS = Path(__file__).with_name("skips.toml")
 for number in (signal.SIGHUP, signal.SIGQUIT):
@@ -38,12 +40,28 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         report.longrepr = f"{report.nodeid}: {why}: not permitted by {SKIPS.name}"
 
 
+class ByPlace(LoadScopeScheduling):  # type: ignore[misc] # the plugin's hooks have no types
+    """Shares a run between workers: one has the tests of this machine and its hosts, in order.
+
+    Those look at what is on the machine before and after; the others keep to themselves.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith("tests/unit/") else "machine"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPlace:
+    """Answer who says which worker runs which test."""
+    return ByPlace(config, log)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def records_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
     """Record what tests change, here and in processes they start, apart from what people do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        patch.delenv("HOSTLER_RUNS_URL", raising=False)
+        for name in ("HOSTLER_RUNS_URL", "LINES", "COLUMNS"):  # A worker is born with a size.
+            patch.delenv(name, raising=False)
         yield
 
 

@@ -165,7 +165,7 @@ class Client:
         return Run(
             id=str(uuid.uuid4()),
             started=now(),
-            who=self._who() if self.record else "",
+            who=self.who() if self.record else "",
             context="" if self.context is None else self.context.name,
             argv=tuple(argv),
             selectors=tuple(selectors),
@@ -173,7 +173,8 @@ class Client:
             holder=this_process(),
         )
 
-    def _who(self) -> str:
+    def who(self) -> str:
+        """The identity that hosts are asked with, and the user of this machine."""
         try:
             user = getpass.getuser()
         except (KeyError, OSError):

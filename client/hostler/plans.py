@@ -30,7 +30,8 @@ class Planned:
 
     `request_id` is drawn here, once per intended change, and kept over all retries. `response` is
     the host's whole answer, or what the change needs to be carried out. `destroy_token` is what the
-    host answered to the plan of something that destroys; good once, and never recorded.
+    host answered to the plan of something that destroys; good once, and never recorded. What is
+    `last` is carried out when all the other hosts of a rollout are through with theirs.
     """
 
     hash: str
@@ -39,6 +40,7 @@ class Planned:
     response: Any = None
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     destroy_token: str = field(default="", repr=False)
+    last: bool = False
 
     @classmethod
     def of(cls, change: Any, response: Any = None) -> Planned:

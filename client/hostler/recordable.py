@@ -22,6 +22,7 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "isolate": ("hostler.isolate", "Isolate"),
     "isolate-remove": ("hostler.isolate", "Remove"),
     "push-bundle": ("hostler.push", "PushBundle"),
+    "ssl-replace": ("hostler.ssl_replace", "Replace"),
 }
 
 

@@ -230,14 +230,18 @@ class _Rolling:
         return stop
 
     def _waves(self) -> list[list[str]]:
-        """The hosts of each wave. Those with nothing to do prove nothing, so they come last."""
+        """The hosts of each wave. Those with nothing to do prove nothing, so they come last.
+
+        What has to wait for all others comes after them still, in a wave of its own.
+        """
         plans = {
             name: target.plan.result
             for name, target in self._targets.items()
             if target.plan.result is not None
         }
-        busy = [name for name, planned in plans.items() if planned.steps or self._asks(name)]
-        idle = [name for name in plans if name not in set(busy)]
+        wanted = [name for name, planned in plans.items() if planned.steps or self._asks(name)]
+        idle = [name for name in plans if name not in set(wanted)]
+        busy, last = ([n for n in wanted if plans[n].last is late] for late in (False, True))
         waves: list[list[str]] = []
         start = 0
         for size in self._options.batches.split(len(busy)):
@@ -245,7 +249,7 @@ class _Rolling:
             start += size
         if idle:
             waves = [*waves[:-1], [*(waves[-1] if waves else ()), *idle]]
-        return waves
+        return [*waves, last] if last else waves
 
     def _asks(self, name: str) -> bool:
         return self._targets[name].earlier is not None

@@ -112,6 +112,11 @@ class Session:
         for channel in channels.values():
             await channel.close(None)
 
+    def beside(self, host: Host) -> Session:
+        """A session with another host, as the same caller and in the same run; to be closed."""
+        terms = Terms(self.terms.run)
+        return Session(host, self._connector, self.timeout_s, self._retry, terms)
+
     def channel(self, domain: str) -> grpc.aio.Channel:
         """The channel to a domain's door, for use with a generated stub. Opened if need be."""
         if domain not in self._channels:

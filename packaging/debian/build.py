@@ -34,7 +34,7 @@ TIMEOUT_S = 900
 EPOCH = "1767225600"
 INPUTS = (
     *("pyproject.toml", "README.md", "protos", "services", "client", "packaging/debian"),
-    *("packaging/systemd", "packaging/build_protos.py"),
+    *("packaging/systemd", "packaging/build_protos.py", "packaging/build_bpf.py"),
     *("packaging/requirements/client.txt", "packaging/requirements/daemon.txt"),
 )
 NEVER = {"__pycache__", ".mypy_cache", ".ruff_cache"}
@@ -75,10 +75,14 @@ sys.exit(main())
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """What one domain's package ships beside its start script: unit files by name."""
+    """What one domain's package ships beside its start script: unit files by name.
+
+    `parts` are packages below the domain's that are processes of their own.
+    """
 
     name: str
     units: tuple[str, ...]
+    parts: tuple[str, ...] = ()
 
 
 DOMAINS = (
@@ -97,6 +101,31 @@ DOMAINS = (
             "hostler-restore@firewall.service.d/domain.conf",
             "hostler-job@firewall.service.d/domain.conf",
         ),
+    ),
+    # It has nothing to put back at boot, and no work that goes on without its daemon.
+    Domain("tracing", ("hostler-tracing.socket", "hostler-tracing.service")),
+    Domain(
+        "storage",
+        (
+            *("hostler-storage.socket", "hostler-storage.service"),
+            *("hostler-storage-worker.socket", "hostler-storage-worker.service"),
+            "hostler-job@storage.service.d/domain.conf",
+        ),
+        parts=("worker",),
+    ),
+    Domain(
+        "ssl",
+        (
+            *("hostler-ssl.socket", "hostler-ssl.service"),
+            *("hostler-ssl-reader.socket", "hostler-ssl-reader.service"),
+            *("hostler-ssl-installer.socket", "hostler-ssl-installer.service"),
+            *("hostler-ssl-installer.path", "hostler-ssl-renew.timer"),
+            *("hostler-ssl-challenge.socket", "hostler-ssl-challenge.service"),
+            *("hostler-ssl-signer.socket", "hostler-ssl-signer.service"),
+            *("hostler-ssl-publish.timer", "hostler-ssl-publish.service"),
+            *("hostler-ssl-responder.socket", "hostler-ssl-responder.service"),
+        ),
+        parts=("reader", "installer"),
     ),
 )
 
@@ -121,7 +150,8 @@ def input_files() -> Iterator[Path]:
         top = ROOT / name
         for path in [top] if top.is_file() else sorted(top.rglob("*")):
             parts = set(path.relative_to(ROOT).parts)
-            if path.is_file() and not parts & NEVER and not path.is_relative_to(GENERATED):
+            is_built = path.is_relative_to(GENERATED) or path.name.endswith(".bpf.o")
+            if path.is_file() and not parts & NEVER and not is_built:
                 yield path
 
 
@@ -270,6 +300,8 @@ def stage_common(stage: Path, version: str, cache: Path, wheel: Path) -> None:
     domains = tuple(domain.name for domain in DOMAINS)
     start = START_ANY.format(version=version, domains=domains)
     put(stage, f"/opt/hostler/{version}/bin/hostlerd", start, 0o755)
+    authority = START_DAEMON.format(version=version, domain="authority")
+    put(stage, f"/opt/hostler/{version}/bin/hostlerd-authority", authority, 0o755)
     ship = START_DAEMON.format(version=version, domain="runtime.audit_ship")
     put(stage, f"/opt/hostler/{version}/bin/hostlerd-ship", ship, 0o755)
     for name in COMMON_UNITS:
@@ -284,12 +316,20 @@ def stage_domain(stage: Path, domain: Domain, version: str) -> None:
     """Stage hostler-<domain>: its start script and units."""
     start = START_DAEMON.format(version=version, domain=domain.name)
     put(stage, f"/opt/hostler/{version}/bin/hostlerd-{domain.name}", start, 0o755)
+    for part in domain.parts:
+        start = START_DAEMON.format(version=version, domain=f"{domain.name}.{part}")
+        put(stage, f"/opt/hostler/{version}/bin/hostlerd-{domain.name}-{part}", start, 0o755)
     for name in domain.units:
         put_unit(stage, name, version)
     # Looked after from the first boot on, as what is pending is.
-    wants = stage / "lib/systemd/system/paths.target.wants"
-    wants.mkdir()
-    (wants / f"hostler-job@{domain.name}.path").symlink_to("../hostler-job@.path")
+    armed = {name: name for name in domain.units if name.endswith((".path", ".timer"))}
+    if any(name.startswith("hostler-job@") for name in domain.units):
+        armed[f"hostler-job@{domain.name}.path"] = "hostler-job@.path"
+    for name, unit in armed.items():
+        kind = name.rpartition(".")[2]
+        wants = stage / f"lib/systemd/system/{kind}s.target.wants"
+        wants.mkdir(exist_ok=True)
+        (wants / name).symlink_to(f"../{unit}")
 
 
 def pack(stage: Path, package: str, version: str, out: Path) -> Path:

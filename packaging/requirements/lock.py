@@ -1,7 +1,8 @@
 """Locks the dependencies of pyproject.toml, with hashes: `python packaging/requirements/lock.py`.
 
 Three locks, all of one set of versions: `dev.txt` for a checkout, `client.txt` and `daemon.txt`
-for the two code trees of the Debian packages. A process of root gets nothing that only the client
+for the two code trees of the Debian packages. `peers.txt` is apart from them: programs that tests
+run beside ours, in an environment of their own. A process of root gets nothing that only the client
 needs, so the daemons' lock takes from the project's dependencies just the names in `SHARED`.
 """
 
@@ -16,8 +17,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PYPROJECT = HERE.parent.parent / "pyproject.toml"
-SHARED = {"cedarpy", "cryptography", "grpcio", "grpcio-status", "protobuf"}
+SHARED = {
+    *("cedarpy", "cryptography", "grpcio", "grpcio-status", "numpy", "protobuf", "zstandard"),
+}
+# sslyze comes as source.
+PEERS = ["sslyze>=6.3", "setuptools", "wheel"]
 TIMEOUT_S = 600
+_ALL = ("daemon", "dev", "postgresql", "parquet")
 
 
 def name_of(requirement: str) -> str:
@@ -35,7 +41,7 @@ def wanted(pyproject: Path = PYPROJECT) -> dict[str, list[str]]:
     extras: dict[str, list[str]] = project["optional-dependencies"]
     shared = [line for line in client if name_of(line) in SHARED]
     return {
-        "dev": [*client, *extras["daemon"], *extras["dev"], *extras["postgresql"]],
+        "dev": [*client, *(line for name in _ALL for line in extras[name])],
         "client": [*client, *extras["postgresql"]],
         "daemon": [*shared, *extras["daemon"]],
     }
@@ -66,11 +72,12 @@ def lock(name: str, lines: list[str], constraints: Path | None) -> Path:
 
 
 def main() -> None:
-    """Lock all three; the two smaller ones are held to the versions of the first."""
+    """Lock all; the two smaller ones of the three are held to the versions of the first."""
     sets = wanted()
     dev = lock("dev", sets.pop("dev"), None)
     for name, lines in sets.items():
         lock(name, lines, dev)
+    lock("peers", PEERS, None)
 
 
 if __name__ == "__main__":

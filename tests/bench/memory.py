@@ -17,7 +17,7 @@ from report import Row
 from rounds import wait_until
 
 AWAKE = "daemons awake"
-DOMAINS = ("netns", "firewall")
+DOMAINS = ("netns", "storage", "firewall", "tracing", "ssl")
 IDLE_S = 4
 GONE_WITHIN_S = 60.0
 Figures = tuple[str, dict[str, float]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,13 @@ class RuleCounters(counter_pb2_grpc.RuleCounterServiceServicer):
             counter = ruleset_pb2.RuleCounter(rule="web/ssh", packets=5 * seq)
             rate = counter_pb2.RuleRate(counter=counter, packets_per_second=2_500)
             yield counter_pb2.WatchRuleCountersResponse(
-                seq=seq, dropped=request.after_seq, time={"seconds": 1000 + seq}, rules=[rate]
+                seq=seq,
+                dropped=request.after_seq,
+                time={"seconds": 1000 + seq},
+                rules=[rate],
+                sets=[{"address_set": "bad", "packets": 4 * seq, "packets_per_second": 2_400}],
             )
+            time.sleep(self.host.pause_s)
         context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon has ended")
 
 

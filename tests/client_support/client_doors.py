@@ -13,6 +13,7 @@ from typing import Any
 
 import client_connections
 import client_pending
+import client_tracing
 import grpc
 from client_common import Common, Counters
 from client_errors import refuse, rich
@@ -34,6 +35,8 @@ from hostler.api.netns.v1 import (
 from hostler.pki import Authority
 
 TRUST_DOMAIN = "test.hostler"
+# The doors of every host.
+DOMAINS = ("netns", "storage", "firewall", "tracing", "ssl")
 
 
 class Host:
@@ -47,6 +50,7 @@ class Host:
         self.shadow: Any = None
         self.findings: list[Any] = []
         self.touches_caller = False
+        self.pause_s = 0.0
         self.processes: dict[tuple[str, str], Any] = {}
         self.calls: list[tuple[str, Any]] = []
         self.runs: list[str] = []
@@ -265,10 +269,12 @@ def make_server(host: Host, domain: str, workers: int = 16) -> grpc.Server:
         namespace_pb2_grpc.add_NamespaceServiceServicer_to_server(Namespaces(host), server)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(Processes(host), server)
         counter_pb2_grpc.add_CounterServiceServicer_to_server(Counters(host), server)
-    else:
+    elif domain == "firewall":
         client_connections.add_to(server, host)
         add_firewall_to(server, host)
         packet_log_pb2_grpc.add_PacketLogServiceServicer_to_server(PacketLogs(host), server)
+    elif domain == "tracing":
+        client_tracing.add_to(server)
     return server
 
 
@@ -329,11 +335,11 @@ class World:
         return grpc.ssl_server_credentials([pair], self.authority.ca_pem, True)
 
     def start(self, name: str, labels: str = "") -> Host:
-        """Start both doors of a host and add it to the fleet."""
+        """Start all doors of a host and add it to the fleet."""
         host = self.hosts[name] = Host(name)
         credentials = self.credentials(name)
         ports = {}
-        for domain in ("netns", "firewall"):
+        for domain in DOMAINS:
             host.doors[domain] = Door(host, domain, credentials)
             ports[domain] = host.doors[domain].port
             self._ends.append(host.doors[domain].end)
@@ -344,14 +350,14 @@ class World:
         """A host whose doors are closed."""
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
-        self.enter(name, {"netns": port, "firewall": port})
+        self.enter(name, dict.fromkeys(DOMAINS, port))
 
     def silent(self, name: str) -> None:
         """A host that accepts connections and never says a word."""
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._ends.append(listener.close)
         port = listener.getsockname()[1]
-        self.enter(name, {"netns": port, "firewall": port})
+        self.enter(name, dict.fromkeys(DOMAINS, port))
 
     def enter(self, name: str, ports: dict[str, int], labels: str = "") -> None:
         """Add a host to the fleet."""

@@ -29,7 +29,7 @@ from hostler.jobs import ENDED
 if TYPE_CHECKING:
     from client_doors import Host
 
-DOORS = ("netns", "firewall")
+DOORS = ("netns", "storage", "firewall", "tracing", "ssl")
 _STATE = ("namespaces", "rulesets", "processes", "bundles")
 
 

@@ -26,4 +26,6 @@ class Previews(explain_pb2_grpc.PreviewServiceServicer):
         for ruleset in request.rulesets:
             by = explain_pb2.Met(rule=f"{ruleset.name}/ssh", does="drop")
             answer.then.CopyFrom(explain_pb2.Explanation(verdict="VERDICT_DROP", decided_by=by))
+        for name in request.delete_names:
+            answer.then_unknown = f"no scratch namespace to try {name} in"
         return answer

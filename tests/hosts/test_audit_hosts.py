@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from audit_intruder import read, tamper
+from confirm_lab import DOORS
 from hosts_client import CREATE, DELETE, LIST, ask, cli, create_request, delete_request, refusal
 from hosts_witness import eventually, names_of_netns
 
@@ -243,7 +244,7 @@ def test_a_full_disk_locks_nobody_out_and_heals(lab: Lab, reserve: Host) -> None
     assert "full" in problem(lab)
     error = refusal(lab, CREATE, create_request("other"))
     assert (error.code, error.reason) == ("UNAVAILABLE", "AUDIT_UNAVAILABLE"), error
-    for door in ("netns", "firewall"):
+    for door in DOORS:
         ask(lab, CONFIRM.at(door), confirm_pb2.ConfirmPendingRequest(group=group))
     eventually(lambda: not ask(lab, PENDING, confirm_pb2.GetPendingRequest()).HasField("pending"))
     with broken_bundle(reserve):

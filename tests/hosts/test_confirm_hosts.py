@@ -59,7 +59,7 @@ UPGRADE_S = 25.0
 # What the watcher, a start of Python for each domain and the undoing itself may take on a busy
 # machine.
 SLACK_S = 8.0
-STOP = ["systemctl", "stop", "hostler-netns.service", "hostler-firewall.service"]
+STOP = ["systemctl", "stop", *(f"hostler-{domain}.service" for domain in DOORS)]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_killed_daemons_and_watcher_change_nothing(lab: Lab, remote: tuple[Host,
     host = remote[0]
     before = network(host)
     opened = shut(lab, host, WITHIN_S)
-    for unit in ("netns", "firewall", "launcher", "pending"):
+    for unit in (*DOORS, "launcher", "pending"):
         host.run(["systemctl", "kill", "-s", "KILL", f"hostler-{unit}.service"], check=False)
     assert open_doors(host) == set()
     took = back_after(host, opened)
@@ -206,7 +206,7 @@ def test_a_removed_package_in_the_window_disarms_nothing(
 def removed_in_the_window(lab: Lab, host: Host, packages: Path) -> None:
     before = network(host)
     opened = shut(lab, host, WITHIN_S)
-    host.run(["dpkg", "--remove", "hostler-firewall", "hostler-netns"])
+    host.run(["dpkg", "--remove", *(f"hostler-{domain}" for domain in DOORS)])
     assert host.run(["systemctl", "cat", "hostler-firewall.service"], check=False).returncode
     assert time.monotonic() - opened.asked_at < WITHIN_S, "the removal outlasted the window"
     settled(host)
@@ -224,7 +224,7 @@ def test_removing_everything_takes_it_back_first(
     host = remote[2]
     before = network(host)
     opened = shut(lab, host, 600)
-    host.run(["dpkg", "--remove", "hostler-firewall", "hostler-netns", "hostler-common"])
+    host.run(["dpkg", "--remove", *(f"hostler-{d}" for d in DOORS), "hostler-common"])
     assert differences(before, network(host)) == {}
     install(host, packages_in(packages))
     went_back(lab, host, opened, "asked for")
@@ -266,7 +266,7 @@ def test_requests_in_the_window_disarm_nothing(lab: Lab, remote: tuple[Host, ...
     assert seen.group == group.group and not seen.reverting
     assert [part.domain for part in seen.parts] == ["netns"]
     assert 0 < seen.remaining.seconds < 8
-    # One door of two.
+    # One door of several.
     assert confirm(lab, host, "netns", group.group).pending.group == group.group
     unchanged_after(host, before, group)
 

@@ -114,13 +114,20 @@ def test_purge_leaves_the_users_and_install_opens_no_door_without_a_certificate(
     small: Lab, packages: Path
 ) -> None:
     host = small.host("h2")
-    host.run(["systemctl", "stop", "hostler-netns.service", "hostler-firewall.service"])
-    host.run(["dpkg", "--purge", "hostler-netns", "hostler-firewall", "hostler-common"])
+    domains = (
+        "hostler-netns",
+        "hostler-firewall",
+        "hostler-tracing",
+        "hostler-ssl",
+        "hostler-storage",
+    )
+    host.run(["systemctl", "stop", *(f"{domain}.service" for domain in domains)])
+    host.run(["dpkg", "--purge", *domains, "hostler-common"])
     gone = ("/etc/hostler", "/opt/hostler", "/var/lib/hostler", "/var/log/hostler")
     assert [p for p in gone if host.run(["test", "-e", p], check=False).returncode == 0] == []
     left = host.run(["systemctl", "list-units", "--all", "--no-legend", "hostler-*"]).stdout
     assert left == ""
-    assert "hostler" not in host.run(["find", "/etc/systemd", "-name", "hostler-[nfr]*"]).stdout
+    assert "hostler" not in host.run(["find", "/etc/systemd", "-name", "hostler-[nfrt]*"]).stdout
     assert ":744" not in host.run(["ss", "-Hltn"]).stdout
     host.run(["getent", "passwd", "hostler-netns"])
     install(host, packages_in(packages))
@@ -130,8 +137,7 @@ def test_purge_leaves_the_users_and_install_opens_no_door_without_a_certificate(
     host.put("/etc/hostler/pki/host.pem", (small.pki / "hosts" / "h2.pem").read_bytes())
     install(host, packages_in(packages))
     listening = host.run(["ss", "-Hltn"]).stdout
-    assert ":7441" in listening
-    assert ":7443" in listening
+    assert all(port in listening for port in (":7441", ":7442", ":7443", ":7444", ":7445"))
 
 
 def install(host: Host, packages: list[Path]) -> None:

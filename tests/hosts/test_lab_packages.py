@@ -10,12 +10,13 @@ import pytest
 from hostler.lab.host import Host
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
-DAEMONS = ("netns", "firewall")
+DAEMONS = ("netns", "storage", "firewall", "tracing", "ssl")
 
 
 def test_sockets_wait_and_no_daemon_runs_for_that(h1: Host) -> None:
     listening = h1.run(["ss", "-Hltn"]).stdout + h1.run(["ss", "-Hlx"]).stdout
-    for door in (":7441", ":7443", "/run/hostler/netns.sock", "/run/hostler/firewall.sock"):
+    ports = (":7441", ":7442", ":7443", ":7444", ":7445")
+    for door in (*ports, *(f"/run/hostler/{name}.sock" for name in DAEMONS)):
         assert door in listening
     for domain in DAEMONS:
         shown = h1.run(["stat", "-c", "%a %G", f"/run/hostler/{domain}.sock"]).stdout
@@ -35,12 +36,15 @@ def test_key_is_readable_to_the_daemons_alone(h1: Host) -> None:
     shown = h1.run(["stat", "-c", "%a %U %G", "/etc/hostler/pki/host.key"]).stdout
     assert shown == "640 root hostler-tls\n"
     as_user = ["setpriv", "--init-groups", "--reset-env"]
-    for user, status in (("hostler-netns", 0), ("hostler-firewall", 0), ("www-data", 1)):
+    for user, status in (*((f"hostler-{name}", 0) for name in DAEMONS), ("www-data", 1)):
         argv = [*as_user, f"--reuid={user}", f"--regid={user}", "cat", "/etc/hostler/pki/host.key"]
         assert h1.run(argv, check=False).returncode == status
 
 
-@pytest.mark.parametrize(("domain", "most"), [("firewall", 2.5), ("netns", 4.0)])
+@pytest.mark.parametrize(
+    ("domain", "most"),
+    [("firewall", 2.5), ("netns", 4.0), ("tracing", 4.0), ("ssl", 2.5), ("storage", 4.0)],
+)
 def test_exposure_is_within_its_bound(h1: Host, domain: str, most: float) -> None:
     argv = ["systemd-analyze", "security", "--no-pager", f"hostler-{domain}.service"]
     found = re.search(r"exposure level for \S+: ([\d.]+)", h1.run(argv).stdout)
@@ -49,7 +53,13 @@ def test_exposure_is_within_its_bound(h1: Host, domain: str, most: float) -> Non
 
 
 def test_capabilities_are_those_of_the_domain(h1: Host) -> None:
-    for domain, caps in (("firewall", "cap_net_admin"), ("netns", "cap_net_admin cap_sys_admin")):
+    for domain, caps in (
+        ("firewall", "cap_net_admin"),
+        ("netns", "cap_net_admin cap_sys_admin"),
+        ("tracing", "cap_bpf cap_dac_read_search cap_perfmon cap_sys_ptrace"),
+        ("ssl", ""),
+        ("storage", "cap_dac_read_search"),
+    ):
         for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
             argv = ["systemctl", "show", "--value", "-p", name, f"hostler-{domain}.service"]
             assert sorted(h1.run(argv).stdout.split()) == sorted(caps.split())

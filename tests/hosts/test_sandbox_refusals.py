@@ -29,10 +29,16 @@ NOT_WHO = {
     "reboot": {"EINVAL"},
 }
 # Source: capabilities(7).
-CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, NET_ADMIN, SYS_PTRACE, SYS_ADMIN = (
-    *(0, 1, 2, 5, 12, 19, 21),
-)
+CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, NET_ADMIN = 0, 1, 2, 5, 12
+FOWNER, SETGID, SETUID, NET_BIND_SERVICE = 3, 6, 7, 10
+SYS_PTRACE, SYS_ADMIN, MKNOD, PERFMON, BPF = 19, 21, 27, 38, 39
 NETNS, FIREWALL = {NET_ADMIN, SYS_ADMIN}, {NET_ADMIN}
+TRACING = {DAC_READ_SEARCH, SYS_PTRACE, PERFMON, BPF}
+READER = {DAC_READ_SEARCH, SYS_PTRACE}
+INSTALLER = {CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE}
+STORAGE = {DAC_READ_SEARCH}
+# Beside SYS_RESOURCE, which nobody has on a host that is a container.
+WORKER = {DAC_OVERRIDE, SYS_ADMIN, MKNOD}
 LAUNCHER = {CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SYS_PTRACE, SYS_ADMIN}
 
 # One capability for links and rules, which the kernel does not tell apart: each of the two daemons
@@ -42,10 +48,28 @@ OF_NET_ADMIN = {"add_a_link", "add_a_table_of_rules"}
 OF_NETNS = OF_NET_ADMIN | {"connect_to_launcher"}
 # The scratch check of a ruleset runs in a user and a network namespace of its own.
 OF_FIREWALL = OF_NET_ADMIN | {"new_user_namespace"}
+# It reads any process, for that is what it is for, and it must not touch one; it loads programs
+# that trace.
+OF_TRACING = {"read_memory_of_another", "read_environment_of_another", "load_a_bpf_map"}
+OF_READER = {
+    *("read_memory_of_another", "read_environment_of_another", "list_home_of_root"),
+}
+# A hidden home would be a hidden mount: what it may read, it sees.
+OF_STORAGE = {"list_home_of_root", "open_a_block_device"}
 # systemd and the daemons' doors know root by its uid, whatever capabilities it has laid down.
 OF_ROOT = {
     *("start_a_unit_by_bus", "start_a_unit_by_systemctl", "make_a_unit", "stop_another_domain"),
     *("connect_to_door_of_another_domain",),
+}
+# It reloads units, writes where hostler.toml says, and runs the servers' own checks, as root.
+OF_INSTALLER = OF_ROOT | {
+    *("internet_socket", "connect_to_launcher", "signal_another", "write_etc"),
+    *("list_state_of_another_domain", "write_audit_log_of_another_domain"),
+    *("connect_to_private_socket_of_another_domain", "read_passwords"),
+    # What its servers load may compile as it runs: PCRE, Lua.
+    "memory_that_is_written_and_run",
+    # A /proc that somebody has mounted elsewhere: its own is read-only.
+    "write_sysctl_outside_net",
 }
 # It mounts in PID 1's mount namespace, so no option may give it one of its own: files are open to
 # it as to root. It reads and signals any process, for that is what it is for.
@@ -55,6 +79,15 @@ OF_LAUNCHER = OF_ROOT | {
     *("connect_to_private_socket_of_another_domain", "connect_to_launcher", "write_etc"),
     *("write_own_code", "write_policies", "read_passwords", "list_home_of_root"),
     *("write_sysctl_outside_net", "make_a_control_group", "remount_etc_writable"),
+}
+# It has the host's own mounts, so that files are open to it as to root; it mounts nothing.
+OF_WORKER = OF_ROOT | {
+    # As mdadm does for an array that is new to the kernel.
+    "make_a_device",
+    *("open_a_block_device", "list_state_of_another_domain", "write_audit_log_of_another_domain"),
+    *("connect_to_private_socket_of_another_domain", "connect_to_launcher", "write_etc"),
+    *("write_own_code", "write_policies", "read_passwords", "list_home_of_root"),
+    *("write_sysctl_outside_net", "make_a_control_group", "read_environment_of_another"),
 }
 # Each unit: its domain, its capabilities, and what of the probe's attempts it can do, and why.
 UNITS: dict[str, tuple[str, set[int], set[str]]] = {
@@ -66,9 +99,30 @@ UNITS: dict[str, tuple[str, set[int], set[str]]] = {
     "hostler-revert@firewall.service": ("firewall", FIREWALL, OF_FIREWALL),
     "hostler-job@netns.service": ("netns", NETNS, OF_NETNS),
     "hostler-job@firewall.service": ("firewall", FIREWALL, OF_FIREWALL),
+    "hostler-job@storage.service": ("storage", STORAGE, OF_STORAGE),
+    "hostler-tracing.service": ("tracing", TRACING, OF_TRACING),
+    "hostler-revert@tracing.service": ("tracing", set(), set()),
+    # Handshakes with what the host serves.
+    "hostler-ssl.service": ("ssl", set(), {"internet_socket"}),
+    "hostler-revert@ssl.service": ("ssl", set(), set()),
+    # It reads any block device, and follows any path.
+    "hostler-storage.service": ("storage", STORAGE, OF_STORAGE),
+    "hostler-revert@storage.service": ("storage", set(), set()),
+    "hostler-storage-worker.service": ("storage", WORKER, OF_WORKER),
+    # It reads any key and any process.
+    "hostler-ssl-reader.service": ("ssl", READER, OF_READER),
+    # Neither has a way out, nor any other's files; the responder waits on a socket of systemd's.
+    "hostler-ssl-signer.service": ("ssl", set(), set()),
+    "hostler-ssl-publish.service": ("ssl", set(), set()),
+    "hostler-ssl-responder.service": ("ssl", set(), set()),
     # Sends the audit log off the host.
     "hostler-ship@netns.service": ("netns", set(), {"internet_socket"}),
     "hostler-ship@firewall.service": ("firewall", set(), {"internet_socket"}),
+    "hostler-ship@tracing.service": ("tracing", set(), {"internet_socket"}),
+    "hostler-ship@ssl.service": ("ssl", set(), {"internet_socket"}),
+    "hostler-ssl-installer.service": ("ssl", INSTALLER, OF_INSTALLER),
+    "hostler-ssl-challenge.service": ("ssl", set(), set()),
+    "hostler-ship@storage.service": ("storage", set(), {"internet_socket"}),
     "hostler-launcher.service": ("netns", LAUNCHER, OF_LAUNCHER),
     "hostler-pending.service": ("netns", set(), OF_ROOT),
 }
@@ -88,7 +142,8 @@ def host(lab: Lab) -> Iterator[Host]:
 @pytest.fixture(scope="module")
 def control(host: Host) -> dict[str, support.Found]:
     """What root can do without a sandbox, by the domain whose attempts they are."""
-    return {domain: support.without(host, domain) for domain in ("netns", "firewall")}
+    domains = ("netns", "storage", "firewall", "tracing", "ssl")
+    return {domain: support.without(host, domain) for domain in domains}
 
 
 class Probed:

@@ -57,7 +57,7 @@ def test_other_addresses_hang_up_before_a_byte_is_read(
     journal = support.Journal(host)
     assert knock(host.ipv4, port) == "TLSv1.3"
     assert knock(host.ipv6, port) == "hung up"
-    support.hostler(lab, "-H", host.name, domain, "list")
+    support.hostler(lab, "-H", host.name, "host", "get", "--domain", domain)
     assert "no management address" in journal.text(domain)
     # The unix socket is not at any address.
     local = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/hostler/%s.sock')"

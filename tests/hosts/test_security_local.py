@@ -28,7 +28,14 @@ pytestmark = [pytest.mark.hosts, pytest.mark.timeout(180)]
 
 INTRUDER = Path(support.__file__).with_name("security_intruder.py").read_text()
 # Each with the daemons whose files it may open because it is their user.
-INTRUDERS = {"nobody": (), "hostler-netns": ("netns",), "hostler-firewall": ("firewall",)}
+INTRUDERS = {
+    "nobody": (),
+    "hostler-netns": ("netns",),
+    "hostler-firewall": ("firewall",),
+    "hostler-tracing": ("tracing",),
+    "hostler-ssl": ("ssl",),
+    "hostler-storage": ("storage",),
+}
 CALLS = 1000
 USERS = 4
 TRIED = {"prebound", "live name", "front door", "private socket", "foreign file"}

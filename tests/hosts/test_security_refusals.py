@@ -20,6 +20,9 @@ import security_people
 from hostler.api.common.v1 import host_pb2
 from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.api.netns.v1 import counter_pb2, counter_pb2_grpc, namespace_pb2, process_pb2
+from hostler.api.ssl.v1 import library_pb2
+from hostler.api.storage.v1 import graph_pb2
+from hostler.api.tracing.v1 import diagnosis_pb2
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
 from hostler.pki import Authority
@@ -34,6 +37,13 @@ LIST = {
     ],
     "firewall": ruleset_pb2.DESCRIPTOR.services_by_name["RulesetService"].methods_by_name[
         "ListRulesets"
+    ],
+    "tracing": diagnosis_pb2.DESCRIPTOR.services_by_name["DiagnosisService"].methods_by_name[
+        "DiagnoseStuck"
+    ],
+    "storage": graph_pb2.DESCRIPTOR.services_by_name["GraphService"].methods_by_name["GetGraph"],
+    "ssl": library_pb2.DESCRIPTOR.services_by_name["LibraryService"].methods_by_name[
+        "ListLibraryUsers"
     ],
 }
 CREATE = namespace_pb2.DESCRIPTOR.services_by_name["NamespaceService"].methods_by_name[

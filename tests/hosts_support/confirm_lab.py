@@ -25,7 +25,7 @@ from hostler.results import CallFailed, HostError
 GET_PENDING = rpc(confirm_pb2, "ConfirmService", "GetPending")
 CONFIRM = rpc(confirm_pb2, "ConfirmService", "ConfirmPending")
 REVERT = rpc(confirm_pb2, "ConfirmService", "RevertPending")
-DOORS = {"netns": 7441, "firewall": 7443}
+DOORS = {"netns": 7441, "firewall": 7443, "tracing": 7444, "ssl": 7445, "storage": 7442}
 TOML = "/etc/hostler/hostler.toml"
 
 T = TypeVar("T")

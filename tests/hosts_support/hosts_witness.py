@@ -40,7 +40,12 @@ for name, argv in json.load(sys.stdin).items():
 print(json.dumps(told))
 """
 # The daemons come and go as they are called; the rest counts events or serves the boot alone.
-_PASSING_UNITS = ("hostler-netns.", "hostler-firewall.", "hostler-launcher.", "systemd-", "apt-")
+_PASSING_UNITS = (
+    *("hostler-netns.", "hostler-firewall.", "hostler-tracing.", "hostler-launcher."),
+    *("hostler-ssl.", "hostler-ssl-signer.", "hostler-ssl-publish.", "hostler-ssl-installer."),
+    *("hostler-ssl-reader.", "hostler-storage.", "hostler-storage-worker."),
+    *("systemd-", "apt-"),
+)
 _PASSING_SYSCTLS = ("net.netfilter.nf_conntrack_count", "net.ipv4.tcp_fastopen_key")
 
 Snapshot = dict[str, Any]

@@ -17,7 +17,13 @@ VICTIM = "hostler-probe-victim.service"
 TARGET = "hostler-probe-target.service"
 _SOURCE = Path(__file__).with_name("sandbox_probe.py")
 _PROBE = f"{PLACE}/probe.py"
-_OTHER = {"netns": "firewall", "firewall": "netns"}
+_OTHER = {
+    "netns": "firewall",
+    "firewall": "netns",
+    "tracing": "netns",
+    "ssl": "netns",
+    "storage": "netns",
+}
 # What the unit runs is replaced, and nothing else; conditions are taken off, for they ask for work.
 _DROP_IN = """\
 [Unit]

@@ -125,7 +125,9 @@ def signal_another() -> None:
 
 
 def list_state_of_another_domain() -> None:
-    next(Path(f"/var/lib/hostler/{OTHER}").iterdir(), None)
+    # Some are shown an empty folder in its place.
+    if next(Path(f"/var/lib/hostler/{OTHER}").iterdir(), None) is None:
+        raise Refused
 
 
 def write_audit_log_of_another_domain() -> None:
@@ -162,7 +164,9 @@ def write_policies() -> None:
 
 
 def read_passwords() -> None:
-    Path("/etc/shadow").read_bytes()
+    # Some are shown an empty file in its place.
+    if not Path("/etc/shadow").read_bytes():
+        raise Refused
 
 
 def list_home_of_root() -> None:

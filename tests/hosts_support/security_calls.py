@@ -15,6 +15,8 @@ LET_THROUGH = "+"
 _LETTERS = {"UNAUTHENTICATED": "U", "PERMISSION_DENIED": "D"}
 _TIMEOUT_S = 15.0
 _FIREWALL = ("address_set", "connection", "counter", "explain", "packet_log", "ruleset")
+_TRACING = ("capture", "diagnosis", "io", "memory", "network", "socket", "trace")
+_SSL = ("authority", "certificate", "chain", "deployment", "endpoint", "library", "scan")
 _COMMON = ("host", "audit", "bundle", "confirm", "job", "approval")
 
 
@@ -83,6 +85,9 @@ def descriptor(name: str) -> Any:
         *(f"hostler.api.common.v1.{n}_pb2" for n in _COMMON),
         *(f"hostler.api.netns.v1.{n}_pb2" for n in ("namespace", "process", "counter")),
         *(f"hostler.api.firewall.v1.{n}_pb2" for n in _FIREWALL),
+        *(f"hostler.api.tracing.v1.{n}_pb2" for n in _TRACING),
+        *(f"hostler.api.ssl.v1.{n}_pb2" for n in _SSL),
+        *(f"hostler.api.storage.v1.{n}_pb2" for n in ("graph", "filesystem", "array", "partition")),
         "grpc_health.v1.health_pb2",
         "grpc_reflection.v1alpha.reflection_pb2",
     ):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 PREFIX = "hostler-"
 LIVE = re.compile(rb"@(hostler-[0-9a-f]{32})$", re.MULTILINE)
-DAEMONS = ("netns", "firewall")
+DAEMONS = ("netns", "storage", "firewall", "tracing", "ssl")
 GET_HOST = b"/hostler.api.common.v1.HostService/GetHost"
 UNAUTHENTICATED = b"16"
 tried: Counter[str] = Counter()

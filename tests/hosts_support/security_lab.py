@@ -21,7 +21,7 @@ from hostler.lab.lab import Lab
 
 HOSTLER = str(Path(sys.executable).parent / "hostler")
 CONFIGURATION = "/etc/hostler/hostler.toml"
-PORTS = {"netns": 7441, "firewall": 7443}
+PORTS = {"netns": 7441, "firewall": 7443, "tracing": 7444, "ssl": 7445, "storage": 7442}
 DOMAINS = tuple(PORTS)
 # systemd's message "a start job for a unit has ended well"; see systemd's catalog.
 STARTED = "39f53479d3a045ac8e11786248231fbf"

@@ -221,7 +221,12 @@ def running(root: Path, config: str = "idle_s = 30\n") -> Iterator[Place]:
 
 
 def fill(
-    channel: grpc.Channel, *names: str, wait_ms: int = 0, secret: str = "", **options: Any
+    channel: grpc.Channel,
+    *names: str,
+    wait_ms: int = 0,
+    secret: str = "",
+    sacks: int = 0,
+    **options: Any,
 ) -> Any:
     """Call FillVault; answers its Change."""
     pb, grpc_pb = stubs()
@@ -229,6 +234,7 @@ def fill(
         names=names,
         wait_ms=wait_ms,
         secret=secret,
+        sacks=sacks,
         change=change_pb2.ChangeOptions(**options),
     )
     return grpc_pb.VaultServiceStub(channel).FillVault(request, timeout=20).change

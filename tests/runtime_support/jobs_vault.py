@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hostlerd.runtime.call import PROGRESS
 from hostlerd.runtime.changes import Changes
 from hostlerd.runtime.domain import Domain, Runtime, Service
 from hostlerd.runtime.edge import Recoverable
@@ -49,6 +50,7 @@ message FillVaultRequest {
   int32 wait_ms = 2;
   string secret = 3 [debug_redact = true];
   hostler.api.common.v1.ChangeOptions change = 4;
+  int32 sacks = 5;
 }
 message FillVaultResponse {
   hostler.api.common.v1.Change change = 1;
@@ -165,6 +167,17 @@ class Vault(Recoverable):
             box.touch(exist_ok=again)
 
 
+def follow(folder: Path, sacks: int) -> None:
+    """As a job, watch sacks being carried in, which goes on without it until `enough` is there."""
+    progress = PROGRESS.get()
+    if progress is None or not sacks:
+        return
+    progress.follow("sacks", "sacks are carried in without it", "sacks are carried in")
+    while not (folder / "enough").exists():
+        progress.step(1, sacks, "carrying sacks in")
+        time.sleep(0.05)
+
+
 def service(runtime: Runtime, vault: Vault, changes: Changes) -> Any:
     """Make the servicer; the stubs are there only in the program."""
     from hostler_vault import vault_pb2 as pb
@@ -181,6 +194,7 @@ def service(runtime: Runtime, vault: Vault, changes: Changes) -> Any:
                 return Plan(tuple(MakeBox(n, request.wait_ms) for n in missing))
 
             done = await changes.carry_out(request.change, make_plan)
+            await runtime.blocking(follow, vault.folder, request.sacks)
             return pb.FillVaultResponse(change=done.change)
 
         async def WipeVault(self, request: Any, context: Any) -> Any:

@@ -82,6 +82,10 @@ def _around_steps(kernel: Any) -> None:
     kernel.applying = applying
 
 
+# Where changes are carried out, if it is not the domain's Kernel.
+_EDGES = {"tracing": ("hostlerd.tracing.kernel.store", "Store")}
+
+
 def main(domain: str) -> None:
     """Be the daemon."""
     # nsenter(1) has kept the process: only now is its number known.
@@ -91,7 +95,8 @@ def main(domain: str) -> None:
     from hostlerd.runtime import server
     from hostlerd.runtime.pushing import BundleKernel
 
-    kernel = importlib.import_module(f"hostlerd.{domain}.kernel").Kernel
+    module, name = _EDGES.get(domain, (f"hostlerd.{domain}.kernel", "Kernel"))
+    kernel = getattr(importlib.import_module(module), name)
     _around_steps(kernel)
     _around_steps(BundleKernel)
     build = importlib.import_module(f"hostlerd.{domain}.__main__").build

@@ -23,9 +23,18 @@ from journal_stage import Place
 from hostler.api.common.v1 import access_pb2, bundle_pb2, change_pb2
 from hostler.api.firewall.v1 import address_set_pb2, connection_pb2, explain_pb2, ruleset_pb2
 from hostler.api.netns.v1 import namespace_pb2
+from hostler.api.tracing.v1 import capture_pb2
+from hostler.core.trace.blocks import encode
+from hostler.core.trace.events import Events
+from hostlerd.tracing.kernel.store import Store
+from hostlerd.tracing.model.stored import Bounds
+from hostlerd.tracing.model.trace import End, Keep, Payload, Spec, Standing
+from hostlerd.tracing.plan.stored import making_room
 
 PROTOS = Path(__file__).parents[2] / "protos"
-COMMON, NETNS, FIREWALL = (f"hostler.api.{d}.v1" for d in ("common", "netns", "firewall"))
+COMMON, NETNS, FIREWALL, TRACING = (
+    f"hostler.api.{d}.v1" for d in ("common", "netns", "firewall", "tracing")
+)
 
 _CONNTRACK = "/usr/sbin/conntrack"
 
@@ -39,6 +48,15 @@ ON_HOSTS = {
     f"{COMMON}.ConfirmService/ConfirmPending",
     f"{COMMON}.ConfirmService/RevertPending",
 }
+#: Methods whose changes are on record with the authority's signer, and done once more by their id.
+#: See tests/hosts/test_ssl_authority_hosts.py.
+OF_THE_SIGNER = {
+    f"hostler.api.ssl.v1.CertificateAuthorityService/{method}"
+    for method in (
+        *("InitAuthority", "CompleteAuthority", "IssueCertificate", "IssueIdentity"),
+        "RevokeCertificate",
+    )
+}
 #: Methods that change records of the runtime alone: they have no steps, and are killed at every
 #: write to disk. See tests/kernel/test_journal_records.py.
 RECORDS = {
@@ -46,6 +64,55 @@ RECORDS = {
     f"{COMMON}.ApprovalService/WithdrawApproval",
     f"{COMMON}.JobService/CancelJob",
 }
+#: Methods that are more than reading and change nothing: what they start ends with the daemon. See
+#: tests/kernel/test_tracing_traces.py.
+TRACES = {
+    "hostler.api.tracing.v1.TraceService/StartPayloadTrace",
+    "hostler.api.tracing.v1.TraceService/StreamPayloadTrace",
+    "hostler.api.tracing.v1.CaptureService/QueryPayloadCapture",
+}
+#: Methods whose changes are records of deployments, and the installer's, a process with a record of
+#: its own. See test_ssl_cut_off.py and test_ssl_install.py in tests/kernel.
+DEPLOYMENTS = {
+    f"hostler.api.ssl.v1.DeploymentService/{name}"
+    for name in (
+        *("ApplyDeployment", "DeleteDeployment", "CreateSigningRequest", "InstallCertificate"),
+        *("InstallCertificates", "RenewDeployment", "RevokeDeployedCertificate"),
+    )
+} | {"hostler.api.ssl.v1.ChainService/WriteChain"}
+#: Methods whose changes are the storage worker's, a process that goes on without the daemon. See
+#: test_storage_filesystem.py and test_storage_array_daemon.py in tests/kernel.
+OF_THE_WORKER = (
+    {
+        f"hostler.api.storage.v1.FilesystemService/{name}"
+        for name in (
+            "MakeFilesystem",
+            "WipeSignatures",
+            "SetLabel",
+            "GrowFilesystem",
+            "RestoreSaved",
+        )
+    }
+    | {
+        f"hostler.api.storage.v1.ArrayService/{name}"
+        for name in (
+            *(
+                "CreateArray",
+                "AddMember",
+                "FailMember",
+                "RemoveMember",
+                "ReplaceMember",
+                "GrowArray",
+            ),
+            *("CheckArray", "RepairArray", "SetSyncSpeed", "StopArray", "AssembleArray"),
+            "DeleteArray",
+        )
+    }
+    | {
+        f"hostler.api.storage.v1.PartitionService/{name}"
+        for name in ("ApplyTable", "RestoreTable", "CopyTable")
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -243,6 +310,23 @@ def _shadowed(place: Place) -> str:
     return re.sub(seconds, "then", repr(_firewall(place)))
 
 
+def _captured(place: Place) -> None:
+    """Two captures on disk, as the daemon would have left them."""
+    listed = ask(place, f"{TRACING}.CaptureService/ListCaptures", capture_pb2.ListCapturesRequest())
+    store = Store(place.folder / "state/captures", Bounds(), making_room)
+    there = {capture.name for capture in listed.captures}
+    for name in {"web", "other"} - there:
+        keeping = store.begin(name, Spec(keep=Keep(name)), Payload(), "user/alice")
+        keeping.put(encode(Events.empty()))
+        keeping.close(Standing(end=End.STOPPED))
+
+
+def _captures(place: Place) -> Any:
+    """Which are there, with all that is in them, as find(1) has it."""
+    found = place.stage.tool("/usr/bin/find", f"{place.folder}/state/captures", "-printf", "%P\n")
+    return sorted(found.split())
+
+
 def _bundle_version(place: Place) -> Any:
     """The version of the newest bundle there is: the daemon's rule, read from the files alone."""
     files = (place.folder / "etc/bundle.json", place.folder / "state/bundle.json")
@@ -411,6 +495,16 @@ ROWS = (
         _apply_set,
         _firewall,
         lasts=True,
+    ),
+    Row(
+        "capture",
+        "tracing",
+        f"{TRACING}.CaptureService/DeleteCapture",
+        lambda _: capture_pb2.DeleteCaptureRequest(name="web"),
+        _captured,
+        _captures,
+        lasts=True,
+        points=10,
     ),
 )
 BUNDLE = Row(

@@ -60,6 +60,14 @@ class Daemon:
     authority: Authority
     port: int
     process: subprocess.Popen[bytes]
+    program: str = PROGRAM
+
+    def kill_and_start(self) -> None:
+        """Kill the daemon; the next one has the same folders and ports."""
+        self.process.kill()
+        self.process.wait()
+        (self.root / "netns.sock").unlink()
+        self.process = _start(self.root, self.port, self.program)
 
     def channel(self, user: str, **options: int) -> grpc.Channel:
         """A channel with a user's certificate."""
@@ -112,7 +120,7 @@ def running(root: Path, program: str = PROGRAM) -> Iterator[Daemon]:
     shutil.copy(root / "pki/hosts/h1.key", root / "etc/pki/host.key")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    daemon = Daemon(root, authority, port, _start(root, port, program))
+    daemon = Daemon(root, authority, port, _start(root, port, program), program)
     daemon.install_bundle()
     try:
         yield daemon

@@ -265,7 +265,8 @@ def test_fleet_check_has_a_row_for_each_door(fleet: World, run: Run) -> None:
     answer = run("fleet", "check")
     assert answer.exit_code == 1
     rows = [line.split()[:2] for line in answer.stdout.splitlines()[1:]]
-    assert rows == [["h1", "netns"], ["h1", "firewall"], ["h2", "netns"], ["h2", "firewall"]]
+    doors = ("netns", "storage", "firewall", "tracing", "ssl")
+    assert rows == [[host, door] for host in ("h1", "h2") for door in doors]
     assert "macvlan (no such link type)" in answer.stdout
     assert "h3 netns: UNAVAILABLE" in answer.stderr
     only = run("-H", "h1", "-o", "json", "host", "get", "--domain", "netns")
@@ -287,8 +288,10 @@ def test_fleet_add_and_remove(fleet: World, run: Run) -> None:
 def test_audit(fleet: World, run: Run) -> None:
     answer = json.loads(run("-H", "all", "-o", "json", "audit", "list").stdout)
     assert [(r["host"], r["domain"]) for r in answer] == [
-        ("h1", "netns"), ("h1", "firewall"), ("h2", "netns"), ("h2", "firewall"),
-    ]  # fmt: skip
+        (host, domain)
+        for host in ("h1", "h2")
+        for domain in ("netns", "storage", "firewall", "tracing", "ssl")
+    ]
     assert [record["seq"] for record in answer[0]["result"]["records"]] == [1, 2, 3]
     tail = run("-H", "h1", "audit", "tail", "-n", "5", "--domain", "netns")
     assert tail.exit_code == 0

@@ -115,7 +115,7 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[s
 
 
 @pytest.mark.parametrize("domain", ["audit", "completion", "firewall", "fleet", "host", "isolate",
-                                    "netns"])  # fmt: skip
+                                    "netns", "ssl"])  # fmt: skip
 def test_every_command_has_help_with_examples(domain: str) -> None:
     found = cli.get_command(click.Context(cli), domain)
     assert found is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from client_doors import World, world
+from client_pending import DOORS
 
 from hostler import confirm
 from hostler.cli.main import cli
@@ -68,11 +69,11 @@ def test_what_is_confirmed_stays(fleet: World, run: Run) -> None:
     ]
     for host in fleet.hosts.values():
         assert list(host.rulesets) == ["base"]
-        assert {domain for domain, _ in host.peers} == {"netns", "firewall"}
+        assert {domain for domain, _ in host.peers} == set(DOORS)
 
 
 def test_the_host_that_shuts_its_doors_is_told_apart(fleet: World, run: Run) -> None:
-    fleet.hosts["h2"].pending.shuts = ("netns", "firewall")
+    fleet.hosts["h2"].pending.shuts = DOORS
     answer = run(
         *("-H", "all", "--yes", "--timeout", "1s", "--confirm-within", "2s"),
         *("-o", "json", "firewall", "apply", "-f", "FILE"),
@@ -99,7 +100,10 @@ def test_list(fleet: World, run: Run) -> None:
     told = json.loads(run("-H", "h1", "-o", "json", "pending").stdout)[0]["result"]["pending"]
     assert [(d["domain"], d["confirmed"]) for d in told["doors"]] == [
         ("netns", True),
+        ("storage", False),
         ("firewall", False),
+        ("tracing", False),
+        ("ssl", False),
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from client_doors import Host, World, rich, world
+from client_pending import DOORS
 
 import hostler.aio
 from hostler import confirm
@@ -80,9 +81,9 @@ async def test_it_stays_once_every_door_has_confirmed(fleet: World, host: Host) 
         answer = await change(session)
         assert of_answer(answer) is Outcome.PENDING_CONFIRM
         done = await confirm_host(session, GROUP, tuple(answer.change.pending.doors), 3)
-    assert (done.group, set(done.doors)) == (GROUP, {"netns", "firewall"})
+    assert (done.group, set(done.doors)) == (GROUP, set(DOORS))
     assert list(host.rulesets) == ["base"]
-    assert [domain for domain, _ in host.peers] in (["netns", "firewall"], ["firewall", "netns"])
+    assert sorted(domain for domain, _ in host.peers) == sorted(DOORS)
     assert host.pending.ended[0].reason == "confirmed"
 
 
@@ -100,7 +101,7 @@ async def test_every_confirmation_comes_by_a_new_connection(fleet: World, host: 
     ]
     async with doors(fleet) as session:
         await change(session)
-        await confirm_host(session, GROUP, ("netns", "firewall"), 3)
+        await confirm_host(session, GROUP, DOORS, 3)
     assert len(seen) == 3
     assert len(set(seen)) == 3
 
@@ -122,13 +123,13 @@ async def test_a_door_that_opens_again_in_time(fleet: World, host: Host) -> None
         await change(session)
         host.doors["netns"].shut()
         asyncio.get_running_loop().call_later(1, host.doors["netns"].open)
-        done = await confirm_host(session, GROUP, ("netns", "firewall"), 5)
-    assert set(done.doors) == {"netns", "firewall"}
+        done = await confirm_host(session, GROUP, DOORS, 5)
+    assert set(done.doors) == set(DOORS)
     assert list(host.rulesets) == ["base"]
 
 
 async def test_all_doors_shut_by_the_change_itself(fleet: World, host: Host) -> None:
-    host.pending.shuts = ("netns", "firewall")
+    host.pending.shuts = DOORS
     start = time.monotonic()
     async with doors(fleet, 1.5) as session:
         session.timeout_s = 0.5
@@ -141,7 +142,7 @@ async def test_all_doors_shut_by_the_change_itself(fleet: World, host: Host) -> 
 
 
 async def test_a_host_that_never_answers_again(fleet: World, host: Host) -> None:
-    host.pending.shuts, host.pending.opens = ("netns", "firewall"), False
+    host.pending.shuts, host.pending.opens = DOORS, False
     start = time.monotonic()
     async with doors(fleet, 1) as session:
         session.timeout_s = 0.5
@@ -167,7 +168,7 @@ async def test_an_answer_that_was_lost_is_asked_for(fleet: World, host: Host) ->
         with pytest.raises(CallFailed):
             await change(session)
         done = await confirm_host(session, GROUP, (), 4)
-    assert set(done.doors) == {"netns", "firewall"}
+    assert set(done.doors) == set(DOORS)
     assert list(host.rulesets) == ["base"]
 
 
@@ -184,7 +185,7 @@ async def test_a_way_back_that_failed_is_not_called_one(fleet: World, host: Host
     host.refusals["ConfirmPending"] = [REFUSED] * 100
     async with doors(fleet, 1) as session:
         await change(session)
-        error = await ended(session, 1, ("netns", "firewall"))
+        error = await ended(session, 1, DOORS)
     assert error.uncertain
     assert "link eth0 is gone" in error.message
 
@@ -194,7 +195,10 @@ async def test_the_last_answer_is_lost_and_the_group_stays(fleet: World, host: H
         await change(session)
         host.pending.confirm("netns")
         host.pending.confirm("firewall")
-        done = await confirm_host(session, GROUP, ("netns", "firewall"), 3)
+        host.pending.confirm("tracing")
+        host.pending.confirm("ssl")
+        host.pending.confirm("storage")
+        done = await confirm_host(session, GROUP, DOORS, 3)
     assert done.group == GROUP
 
 
@@ -212,8 +216,11 @@ async def test_pending_is_told_by_whichever_door_is_open(fleet: World, host: Hos
         host.doors["netns"].shut()
         seen = await pending_on(session)
         assert seen.pending.group == GROUP
-        assert [door.domain for door in seen.pending.doors] == ["netns", "firewall"]
+        assert [door.domain for door in seen.pending.doors] == list(DOORS)
         host.doors["firewall"].shut()
+        host.doors["tracing"].shut()
+        host.doors["ssl"].shut()
+        host.doors["storage"].shut()
         with pytest.raises(CallFailed):
             await pending_on(session, timeout_s=0.5)
 
@@ -262,7 +269,7 @@ async def test_the_parts_of_a_composite_are_in_one_group(fleet: World, host: Hos
         assert [r.change.confirm.group for r in made] == [GROUP] * 3
         # Only the first may open it: were it gone by then, the rest must not be done alone.
         assert [r.change.confirm.HasField("within") for r in made] == [True, False, False]
-        await confirm_host(session, GROUP, ("netns", "firewall"), 3)
+        await confirm_host(session, GROUP, DOORS, 3)
     assert list(host.namespaces) == ["web"]
 
 
@@ -291,21 +298,24 @@ async def test_a_removal_that_fails_half_way_is_taken_back(fleet: World, host: H
 
 async def test_a_bundle_is_pushed_to_all_doors_in_one_group(fleet: World, host: Host) -> None:
     async with doors(fleet) as session:
-        answer = await composite(session, PushBundle(b"new", ("netns", "firewall")))
+        answer = await composite(session, PushBundle(b"new", DOORS))
         assert of_answer(answer) is Outcome.PENDING_CONFIRM
         made = [r for r in host.named("PushBundle") if not r.change.validate_only]
-        assert [r.change.confirm.HasField("within") for r in made] == [True, False]
-        await confirm_host(session, GROUP, ("netns", "firewall"), 3)
-    assert host.bundles == {"netns": b"new", "firewall": b"new"}
+        assert [r.change.confirm.HasField("within") for r in made] == [
+            True,
+            *[False] * (len(DOORS) - 1),
+        ]
+        await confirm_host(session, GROUP, DOORS, 3)
+    assert host.bundles == dict.fromkeys(DOORS, b"new")
 
 
 async def test_a_push_that_one_door_refuses_is_taken_back(fleet: World, host: Host) -> None:
-    host.bundles = {"netns": b"old", "firewall": b"old"}
-    host.refusals["PushBundle"] = [None, None, None, REFUSED]
+    host.bundles = dict.fromkeys(DOORS, b"old")
+    host.refusals["PushBundle"] = [*[None] * (len(DOORS) + 1), REFUSED]
     async with doors(fleet, 30) as session:
         with pytest.raises(CallFailed, match="the bundle that they had before"):
-            await composite(session, PushBundle(b"new", ("netns", "firewall")))
-    assert host.bundles == {"netns": b"old", "firewall": b"old"}
+            await composite(session, PushBundle(b"new", DOORS))
+    assert host.bundles == dict.fromkeys(DOORS, b"old")
 
 
 def test_the_synchronous_face(fleet: World, host: Host) -> None:

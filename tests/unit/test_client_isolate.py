@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -271,8 +272,7 @@ async def test_remove_tries_every_part_and_tells_every_error(fleet: World) -> No
 async def test_remove_with_one_door_closed(fleet: World) -> None:
     await isolate(fleet)
     text = fleet.fleet.read_text()
-    port = text.split("firewall = ")[1].split(" ")[0]
-    fleet.fleet.write_text(text.replace(f"firewall = {port}", "firewall = 1"))
+    fleet.fleet.write_text(re.sub(r"firewall = \d+", "firewall = 1", text))
     result = await isolate(fleet, Remove("web"))
     host = fleet.hosts["h1"]
     assert (host.namespaces, host.processes) == ({}, {})

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, HOSTILE, Numbers, opened
 from click.testing import CliRunner
 from client_packets import HOUR_NS, made_records
 from packets_world import a_store, asked
@@ -29,12 +27,6 @@ from hostler.packet_store import Gap, Portion, open_packets
 # On a machine with other work to do.
 pytestmark = pytest.mark.timeout(300)
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-HOSTILE = "\"><script>document.title='owned'</script><img src=x onerror=\"document.title='o'\">'&"
 HOURS = f"SELECT time / {HOUR_NS}, count(*) FROM packets GROUP BY 1"  # noqa: S608
 TURNED = "a\u202egnp.exe\x1b[31m"
 
@@ -143,34 +135,6 @@ def test_losses_come_first_on_the_terminal(tmp_path: Path) -> None:
     assert "a\\u202egnp.exe\\x1b[31m (drop)" in told
     for word in ("Top talkers", "Destinations", "Ports", "Rules", "Records per hour"):
         assert word in told
-
-
-class Numbers(HTMLParser):
-    """The numbers of a page by what they count, the tags it has, and its title."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: dict[tuple[str, str], int] = {}
-        self.tags: list[str] = []
-        self.handlers: list[str] = []
-        self.sources: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.tags.append(tag)
-        self.handlers += [name for name in values if name.startswith("on")]
-        self.sources += [v or "" for n, v in attrs if n in ("src", "href", "xlink:href", "style")]
-        if "data-count" in values:
-            key = (values["data-of"] or "", values.get("data-key") or "")
-            self.found[key] = int(values["data-count"] or "")
-
-
-def opened(html: Path, profile: Path) -> str:
-    """The page as the browser has it, after scripts would have run."""
-    assert CHROMIUM is not None
-    argv = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", html.as_uri()]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=True).stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

@@ -7,12 +7,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from client_doors import World, rich, world
+from client_pending import DOORS
 
 import hostler.aio
 from hostler.api.common.v1 import change_pb2
@@ -21,8 +23,9 @@ from hostler.fanout import Halt
 from hostler.health_gate import Gate
 from hostler.limits import Batches, Tolerance
 from hostler.outcome import Outcome
-from hostler.plans import RpcChange
+from hostler.plans import Planned, RpcChange
 from hostler.rollout import INTERRUPTED, Rolled, Rollout
+from hostler.session import Session
 
 CREATE = hostler.aio.rpc(namespace_pb2, "NamespaceService", "CreateNamespace")
 BUSY = rich(grpc.StatusCode.FAILED_PRECONDITION, "BUSY", "not now")
@@ -85,6 +88,38 @@ async def test_waves_go_out_one_after_the_other(fleet: World) -> None:
         "wave 2 of 3, 2 hosts: h2, h3",
         "wave 3 of 3, 7 hosts: h4, h5, h6, h7, h8, h9, h10",
     ]
+
+
+class LastOn(RpcChange):
+    """A change that some hosts are to make when all others are through with it."""
+
+    def __init__(self, *hosts: str) -> None:
+        made = change()
+        super().__init__(made.rpc, made.message)
+        self.hosts = hosts
+
+    async def plan(self, session: Session) -> Planned:
+        planned = await super().plan(session)
+        return replace(planned, last=session.host.name in self.hosts)
+
+
+async def test_what_is_last_waits_for_all_the_others(fleet: World) -> None:
+    client = hostler.aio.connect(config=fleet.config, timeout_s=10)
+    made = LastOn("h1", "h4")
+    options = Rollout(batches=Batches.parse("1,100%"))
+    rolled = await client.roll_out(made, client.select("h[1-5]"), options=options)
+    assert rolled.waves == (("h2",), ("h3", "h5"), ("h1", "h4"))
+    assert set(outcomes(rolled).values()) == {"applied"}
+    # Where others have failed before the limit, what is last goes on; after it, it is not begun.
+    for host in fleet.hosts.values():
+        host.namespaces.clear()
+    fleet.hosts["h3"].refusals["CreateNamespace"] = [None, BUSY]
+    rolled = await client.roll_out(LastOn("h1"), client.select("h[1-3]"), options=Rollout())
+    assert outcomes(rolled) == {"h1": "not_started", "h2": "applied", "h3": "failed"}
+    fleet.hosts["h3"].refusals["CreateNamespace"] = [None, BUSY]
+    options = Rollout(tolerance=Tolerance.parse("1"))
+    rolled = await client.roll_out(LastOn("h1"), client.select("h[1-3]"), options=options)
+    assert outcomes(rolled) == {"h1": "applied", "h2": "unchanged", "h3": "failed"}
 
 
 async def test_it_stops_at_the_limit_and_says_where(fleet: World) -> None:
@@ -304,10 +339,10 @@ class TestConfirm:
             groups.add(asked[1].change.confirm.group)
         assert len(groups) == 3
         # The second wave begins after the first was confirmed at its doors.
-        assert len(fleet.hosts["h1"].named("ConfirmPending")) == 2
+        assert len(fleet.hosts["h1"].named("ConfirmPending")) == len(DOORS)
 
     async def test_one_that_is_cut_off_takes_it_back_and_stops_the_rest(self, fleet: World) -> None:
-        fleet.hosts["h2"].pending.shuts = ("netns", "firewall")
+        fleet.hosts["h2"].pending.shuts = DOORS
         rolled = await roll(
             fleet, "h1 h2 h3 h4", batches=Batches.parse("1,2,100%"), confirm_within_s=3
         )
@@ -327,7 +362,7 @@ class TestConfirm:
         self, fleet: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("hostler.confirm.AFTER_S", 1.0)
-        fleet.hosts["h1"].pending.shuts = ("netns", "firewall")
+        fleet.hosts["h1"].pending.shuts = DOORS
         fleet.hosts["h1"].pending.opens = False
         rolled = await roll(fleet, "h1 h2", confirm_within_s=2)
         assert outcomes(rolled) == {"h1": "unknown", "h2": "not_started"}

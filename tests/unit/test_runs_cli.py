@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from client_doors import World, world
+from client_pending import DOORS
 from runs_world import BUSY, MAIN, asked, changed, environment, hostler, outcomes, store
 
 from hostler.api.netns.v1 import namespace_pb2
@@ -198,7 +199,7 @@ def test_prune(small: World) -> None:
 
 
 def test_confirm_within_from_the_command_line(small: World) -> None:
-    small.hosts["h2"].pending.shuts = ("netns", "firewall")
+    small.hosts["h2"].pending.shuts = DOORS
     answer = hostler(
         small, "-H", "all", "--yes", "--confirm-within", "3s", "netns", "create", "a"
     )  # fmt: skip

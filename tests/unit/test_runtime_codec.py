@@ -31,18 +31,37 @@ from hostlerd.netns.model import steps as netns_steps
 from hostlerd.runtime import pushing
 from hostlerd.runtime.codec import CodecInvalid, Registry
 from hostlerd.runtime.steps import Step
+from hostlerd.ssl.kernel import signer
+from hostlerd.ssl.kernel.deployments import Deployments, Settings
+from hostlerd.ssl.kernel.installer_client import Installer
+from hostlerd.ssl.model import authority, chain, deployment_steps
+from hostlerd.storage.kernel.changing import Changing
+from hostlerd.storage.kernel.worker_client import Worker
+from hostlerd.storage.model import array_steps, filesystem_steps, table_steps
+from hostlerd.tracing.kernel.store import Store
+from hostlerd.tracing.model import stored
+from hostlerd.tracing.model.stored import Bounds
+from hostlerd.tracing.plan.stored import making_room
 
 NOWHERE = Path("/nonexistent")
 STEPS = Processes(NOWHERE, NOWHERE, Launcher()).steps()
 KERNELS = {
     "netns": netns.Kernel(NOWHERE, NOWHERE, handles=DirectHandles(), others=STEPS),
     "firewall": firewall.Kernel({}, NOWHERE, NOWHERE),
+    "tracing": Store(NOWHERE, Bounds(), making_room),
+    "ssl": Deployments(NOWHERE, Installer(), Settings()),
+    "storage": Changing(Worker()),
     "bundle": pushing.BundleKernel.__new__(pushing.BundleKernel),
+    "authority": signer.AuthorityKernel(signer.Signer(NOWHERE)),
 }
 MODULES = {
     "netns": (netns_steps, link_steps, process_steps),
     "firewall": (firewall_steps, address_set, connection),
+    "tracing": (stored,),
+    "ssl": (deployment_steps, chain),
+    "storage": (filesystem_steps, array_steps, table_steps),
     "bundle": (pushing,),
+    "authority": (authority,),
 }
 REGISTRIES = {name: Registry(kernel.kinds) for name, kernel in KERNELS.items()}
 

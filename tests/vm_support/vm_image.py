@@ -36,12 +36,13 @@ TOOLS = {
 PACKAGES = (
     *rootfs.PACKAGES,
     *("udev", "e2fsprogs", "initramfs-tools", "zstd", "linux-image-cloud-amd64"),
+    *("nbdkit", "nbd-client", "mdadm", "lvm2"),
 )
 # What the kernel has as modules and needs to find its root; fewer load faster.
 MODULES = ("virtio_pci", "virtio_blk")
 SIZE = 2 << 30
 # The form of the disk: raise it when `_configure` changes what it writes.
-FORM = "1"
+FORM = "2"
 UNUSED_S = 3600
 MASKED = ("serial-getty@ttyS0.service", "getty-static.service", "systemd-fsck-root.service")
 
@@ -58,11 +59,13 @@ DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
 After=sysinit.target
-ConditionPathExists=/dev/virtio-ports/{PORT}
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart=/usr/bin/python3 -I -S /usr/local/lib/vm_agent.py /dev/virtio-ports/{PORT}
+# Its port is there once udev has come to it, which may be after the agent's first start.
 Restart=always
+RestartSec=300ms
 # What a test starts is the host's own, and ends when the test says so.
 KillMode=process
 TasksMax=infinity

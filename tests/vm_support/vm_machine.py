@@ -32,7 +32,7 @@ START_TIMEOUT_S = 60.0
 # Where the disks sit on the bus; guests find each at the same place after every boot.
 FIRST_DISK_SLOT = 0x10
 KERNEL_WORDS = (
-    "root=/dev/vda rw rootfstype=ext4 console=ttyS0 loglevel=4 systemd.show_status=1"
+    "root=/dev/vda rw rootfstype=ext4 console=ttyS0 loglevel=5 systemd.show_status=1"
     " net.ifnames=0 mitigations=off nokaslr panic=-1"
 )
 
@@ -76,7 +76,7 @@ class Machine:
     def console(self) -> str:
         """The end of what it wrote to its serial console."""
         path = self.folder / "console.log"
-        return path.read_text(errors="replace")[-1500:] if path.exists() else ""
+        return path.read_text(errors="replace")[-20_000:] if path.exists() else ""
 
     def make(self, below: Path, kind: str) -> None:
         """Make the folder and the root disk over another (`kind`: raw or qcow2)."""

@@ -142,6 +142,10 @@ class Suite:
                     text = f"{e}\n{guest.machine.console}"
                 print(f"--- {guest.name}\n{text}")
 
+    def locked_up(self) -> list[str]:
+        """Name the guests whose kernel says of itself that a processor has stopped."""
+        return [g.name for g in self._guests.values() if "soft lockup" in g.machine.console]
+
     def _machine(self, name: str, index: int) -> Machine:
         ports = tuple(PORTS.values())
         mac = f"52:54:00:4c:00:{index:02x}"

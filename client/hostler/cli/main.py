@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import click
 
 from hostler.cli.context import COMMAND_LINE, State
 from hostler.cli.kinds import Failures, Seconds, Waves
+from hostler.cli.lazy import LazyGroup
 from hostler.config import HostlerError
 from hostler.limits import DEFAULT_WINDOW, MAX_WINDOW
 
@@ -35,6 +35,9 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "pki": ("hostler.cli.pki:pki", "The CA: certificates of hosts and users."),
     "policy": ("hostler.cli.policy:policy", "Who may do what: groups, revocations, bundle."),
     "runs": ("hostler.cli.runs:runs", "What was changed from here: list, show, resume, compare."),
+    "ssl": ("hostler.cli.ssl:ssl", "Certificates, chains and endpoints."),
+    "storage": ("hostler.cli.storage:storage", "Disks and what is on them."),
+    "trace": ("hostler.cli.trace:trace", "What processes do, and what they wait for."),
 }
 
 _EPILOG = """\b
@@ -70,25 +73,8 @@ class Failure(click.ClickException):
         return self._status
 
 
-class DomainGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, name = _COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing any of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][1]) for name in sorted(_COMMANDS)])
+class DomainGroup(LazyGroup):
+    """The domains and what else is a command, with the errors of all of them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep the command line for the record of what it changes."""
@@ -118,6 +104,7 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
 
 @click.group(
     cls=DomainGroup,
+    lazy=_COMMANDS,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -14,6 +14,9 @@ from hostler.limits import shortened
 from hostler.outcome import Outcome, changes_of, of_answer
 from hostler.plans import PlanGroup
 from hostler.results import HostResult
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 # The words that scripts have known from the first version on.
 _OUTCOMES = {Outcome.APPLIED: "changed", Outcome.UNCHANGED: "unchanged"}
@@ -119,17 +122,11 @@ def print_table(
 ) -> None:
     """Print a table; without colour and never wrapped when it is piped."""
     from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
 
     file = file or sys.stdout
     tty = file.isatty()
     console = Console(file=file, width=None if tty else _PIPED_WIDTH, highlight=False)
-    grid = RichTable(box=None, pad_edge=False, header_style="bold" if tty else "")
-    for title in titles:
-        grid.add_column(title, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
+    grid = grid_of(titles, rows, coloured=tty)
     if tty:
         console.print(grid)
         return
@@ -137,6 +134,19 @@ def print_table(
         console.print(grid)
     for line in captured.get().splitlines():
         click.echo(line.rstrip(), file=file)
+
+
+def grid_of(titles: Sequence[str], rows: Iterable[Sequence[Any]], *, coloured: bool) -> RichTable:
+    """Answer a table for rich to draw."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(box=None, pad_edge=False, header_style="bold" if coloured else "")
+    for title in titles:
+        grid.add_column(title, overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(printable(cell)) for cell in row))
+    return grid
 
 
 def show_plans(groups: Sequence[PlanGroup], file: TextIO) -> None:

@@ -141,7 +141,7 @@ def make_ca(
     _check_order(start, end)
     subject = _distinguished_name(f"Hostler CA {trust_domain}")
     builder = (
-        _builder(subject, key, start, end)
+        _builder(subject, key.public_key(), start, end)
         .issuer_name(subject)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(ca=True), critical=True)
@@ -166,6 +166,21 @@ def issue_host(
 
     The host's name is its first DNS name, given or not. Raises InvalidField and its subclasses.
     """
+    key = key or make_key()
+    public = key.public_key()
+    return _issued(sign_host(issuer, name, public, dns_names, ip_addresses, validity=validity), key)
+
+
+def sign_host(
+    issuer: Issuer,
+    name: str,
+    key: ec.EllipticCurvePublicKey,
+    dns_names: Sequence[str] = (),
+    ip_addresses: Sequence[str] = (),
+    *,
+    validity: Validity = DEFAULT_VALIDITY,
+) -> x509.Certificate:
+    """Sign a host's certificate for a key that is elsewhere. Otherwise as `issue_host()`."""
     check_name("host", name)
     names, addresses = check_alternative_names((name, *dns_names), ip_addresses)
     alternatives: list[x509.GeneralName] = [x509.DNSName(dns_name) for dns_name in names]
@@ -173,7 +188,7 @@ def issue_host(
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     identity = Identity(issuer.trust_domain, "host", name)
     ends = validity.resolve(HOST_LIFETIME)
-    return _issue_leaf(issuer, identity, alternatives, usages, key or make_key(), ends)
+    return _sign_leaf(issuer, identity, alternatives, usages, key, ends)
 
 
 def issue_user(
@@ -187,10 +202,22 @@ def issue_user(
 
     Raises InvalidField and its subclasses.
     """
+    key = key or make_key()
+    return _issued(sign_user(issuer, name, key.public_key(), validity=validity), key)
+
+
+def sign_user(
+    issuer: Issuer,
+    name: str,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    validity: Validity = DEFAULT_VALIDITY,
+) -> x509.Certificate:
+    """Sign a user's certificate for a key that is elsewhere. Otherwise as `issue_user()`."""
     identity = Identity(issuer.trust_domain, "user", check_name("user", name))
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
     ends = validity.resolve(USER_LIFETIME)
-    return _issue_leaf(issuer, identity, [], usages, key or make_key(), ends)
+    return _sign_leaf(issuer, identity, [], usages, key, ends)
 
 
 def describe(certificate: x509.Certificate) -> Certificate:
@@ -274,14 +301,14 @@ def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _issue_leaf(
+def _sign_leaf(
     issuer: Issuer,
     identity: Identity,
     alternatives: list[x509.GeneralName],
     usages: list[x509.ObjectIdentifier],
-    key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePublicKey,
     ends: tuple[datetime, datetime],
-) -> Issued:
+) -> x509.Certificate:
     start, end = ends[0], min(ends[1], issuer.certificate.not_valid_after_utc)
     _check_order(start, end)
     alternatives = [*alternatives, x509.UniformResourceIdentifier(str(identity))]
@@ -298,13 +325,12 @@ def _issue_leaf(
         )
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     )
-    return _issued(builder.sign(issuer.key, hashes.SHA256()), key)
+    return builder.sign(issuer.key, hashes.SHA256())
 
 
 def _builder(
-    subject: x509.Name, key: ec.EllipticCurvePrivateKey, start: datetime, end: datetime
+    subject: x509.Name, public_key: ec.EllipticCurvePublicKey, start: datetime, end: datetime
 ) -> x509.CertificateBuilder:
-    public_key = key.public_key()
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

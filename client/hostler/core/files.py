@@ -31,9 +31,12 @@ def write_new(path: Path, data: bytes, *, mode: int) -> None:
     sync_folder(path.parent)
 
 
-def replace(path: Path, data: bytes, *, mode: int) -> None:
-    """Put `data` in the place of the file at `path`, in one step and on disk. Raises OSError."""
-    temporary = _write_aside(path, data, mode)
+def replace(path: Path, data: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+    """Put `data` in the place of the file at `path`, in one step and on disk. Raises OSError.
+
+    `owner` is its uid and gid; without, they are those of this process.
+    """
+    temporary = _write_aside(path, data, mode, owner)
     try:
         temporary.rename(path)
     except OSError:
@@ -116,13 +119,15 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _write_aside(path: Path, data: bytes, mode: int) -> Path:
+def _write_aside(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(temporary, flags, 0o600)
     try:
         _write_all(fd, data, 0)
-        # Not open()'s mode: the umask would take bits away.
+        if owner is not None and owner != (os.geteuid(), os.getegid()):
+            os.fchown(fd, *owner)
+        # Not open()'s mode: the umask would take bits away; and chown(2) does.
         os.fchmod(fd, mode)
         os.fsync(fd)
     except OSError:

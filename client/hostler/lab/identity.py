@@ -19,7 +19,12 @@ TRUST_DOMAIN = "lab.hostler"
 CONTEXT = "lab"
 # Each user of a lab and its group, which is how the default policies know what they may do.
 USERS = {"admin": "admins", "operator": "operators", "viewer": "viewers"}
-SOCKETS = ("hostler-netns.socket", "hostler-firewall.socket", "hostler-launcher.socket")
+SOCKETS = (
+    *("hostler-netns.socket", "hostler-firewall.socket", "hostler-tracing.socket"),
+    *("hostler-ssl.socket", "hostler-ssl-reader.socket", "hostler-ssl-installer.socket"),
+    *("hostler-ssl-signer.socket", "hostler-storage.socket", "hostler-launcher.socket"),
+    "hostler-storage-worker.socket",
+)
 RESTORES = ("hostler-restore@netns.service", "hostler-restore@firewall.service")
 
 

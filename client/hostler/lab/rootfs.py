@@ -25,9 +25,12 @@ CACHE = Path("/var/cache/hostler")
 PACKAGES = (
     *("systemd", "systemd-sysv", "systemd-resolved", "libnss-resolve", "dbus", "kmod"),
     *("iproute2", "iputils-ping", "nftables", "conntrack", "tcpdump", "strace", "procps"),
-    *("python3", "curl", "openssl", "ca-certificates", "util-linux"),
+    *("python3", "curl", "openssl", "ca-certificates", "fdisk", "util-linux"),
 )
-INSTALLED = ("hostler-common", "hostler-netns", "hostler-firewall")
+INSTALLED = (
+    *("hostler-common", "hostler-netns", "hostler-firewall", "hostler-tracing", "hostler-ssl"),
+    "hostler-storage",
+)
 # The form of the unpacked root: raise it when `configure` changes what it writes.
 FORM = "2"
 # No answer to give in a container, or a timer that would wake during a test.
