@@ -25,7 +25,7 @@ demo: prepare
 	@$(PYTHON) tests/hosts/demo.py
 
 test: prepare
-	@$(PYTHON) -m pytest -n 2 tests/unit tests/kernel tests/hosts \
+	@$(PYTHON) -m pytest -n 3 tests/unit tests/kernel tests/hosts \
 		$(PURE) --cov-branch --cov-report=term:skip-covered --cov-fail-under=95 $(ARGS)
 
 test-vm: prepare

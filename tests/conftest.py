@@ -41,18 +41,46 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 class ByPlace(LoadScopeScheduling):  # type: ignore[misc] # the plugin's hooks have no types
-    """Shares a run between workers: one has the tests of this machine and its hosts, in order.
+    """Shares a run between workers, by what tests have in common.
 
-    Those look at what is on the machine before and after; the others keep to themselves.
+    One worker has the tests of this machine's kernel, in order, for they look at what is there
+    before and after, and hold mounts and devices for a while; one has the lab and its hosts. The
+    others keep to themselves, file by file.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if nodeid.startswith("tests/unit/") else "machine"
+        if nodeid.startswith("tests/hosts/"):
+            return "hosts"
+        if nodeid.startswith("tests/kernel/") and not nodeid.startswith("tests/kernel/test_ssl_"):
+            return "machine"
+        return nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPlace:
     """Answer who says which worker runs which test."""
     return ByPlace(config, log)
+
+
+class SaysAtOnce:
+    """Names each test that fails when it fails: a run that is stopped has no summary."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self._reporter = reporter
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write a line for a failure: which test, in what, how it ended."""
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            last = (crash.message if crash else report.longreprtext).partition("\n")[0][:300]
+            self._reporter.write_line(f"\nFAILED {report.nodeid} ({report.when}): {last}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have failures told at once, by the process that has the terminal."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SaysAtOnce(reporter))
 
 
 @pytest.fixture(autouse=True, scope="session")

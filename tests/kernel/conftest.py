@@ -1,4 +1,4 @@
-"""What tests of the kernel find on every machine: tracefs, which perf would mount, and leave."""
+"""What tests of tracing find on every machine: tracefs, which perf would mount, and leave."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 TRACEFS = Path("/sys/kernel/tracing")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tracefs() -> Iterator[None]:
-    """Mount it for the run if it is not mounted."""
-    if os.geteuid() != 0 or TRACEFS.is_mount():
+@pytest.fixture(scope="module", autouse=True)
+def tracefs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Mount it for a file of such tests, which are all of one worker, if it is not mounted."""
+    if not request.path.name.startswith("test_trac") or os.geteuid() != 0 or TRACEFS.is_mount():
         yield
         return
     subprocess.run(["/usr/bin/mount", "-t", "tracefs", "none", str(TRACEFS)], check=True)
