@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostlerd.storage.model.array import Copies
 from hostlerd.storage.model.graph import Edge, Graph, Kind, Need, Node
 from hostlerd.storage.model.observed import (
     Btrfs,
@@ -24,7 +25,7 @@ from hostlerd.storage.model.observed import (
     VolumeGroup,
 )
 from hostlerd.storage.plan.graph import build
-from hostlerd.storage.plan.redundancy import of_lvm, raid10_sets
+from hostlerd.storage.plan.redundancy import of_lvm
 from hostlerd.storage.plan.survival import Loss, Survival, Unit, survival
 
 RAID = Signature("linux_raid_member", "raid", "0f-1e")
@@ -88,7 +89,7 @@ def test_levels_of_md(seen: Observed, any_disks: int) -> None:
 )
 def test_copies_of_raid10(disks: int, layout: int, sets: str) -> None:
     wanted = frozenset(frozenset(map(int, each)) for each in sets.split())
-    assert raid10_sets(disks, layout) == wanted
+    assert Copies.of_layout(layout).holders(disks) == wanted
 
 
 def test_an_array_that_has_lost_too_much_is_not_there() -> None:

@@ -24,7 +24,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,23}")
 """Short enough that a host's name of some length fits into the superblock's 32 bytes beside it."""
 _RAID10 = re.compile(r"([nfo])([1-9][0-9]?)")
 _NEAR, _FAR, _OFFSET = 0xFF, 0xFF00, 1 << 16
-_FAR_SETS = 0b11 << 17
+_FAR_SETS = 17
+"""The bit of a layout from which on the form of the far copies is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ class Copies:
     near: int
     far: int
     is_offset: bool = False
-    in_sets: bool = False
-    """The copies of a chunk stay within a set of devices, as mdadm never asks for by itself."""
+    set_form: int = 0
+    """How the copies of a chunk stay within a set of devices; 0 if they do not, as mdadm has it."""
 
     @classmethod
     def of_layout(cls, number: int) -> Copies:
         """Read the kernel's number."""
         near, far = number & _NEAR, (number & _FAR) >> 8
-        return cls(near or 1, far or 1, bool(number & _OFFSET), bool(number & _FAR_SETS))
+        return cls(near, far, bool(number & _OFFSET), number >> _FAR_SETS)
 
     @classmethod
     def parse(cls, words: str) -> Copies | None:
@@ -65,20 +66,41 @@ class Copies:
         letter = "o" if self.is_offset else "f"
         return f"{letter}{self.far}" if self.near == 1 else f"n{self.near}{letter}{self.far}"
 
-    def holders(self, raid_disks: int) -> Iterator[frozenset[int]]:
-        """The slots that hold the copies of a chunk, for each set of slots that there is."""
-        if self.in_sets:
-            # Which those are is not told here: each device is taken for the only one of something.
-            yield from (frozenset((slot,)) for slot in range(raid_disks))
-            return
-        # One round: the near copies begin at every slot that they ever begin at.
-        for chunk in range(raid_disks):
-            near = [(chunk * self.near + copy) % raid_disks for copy in range(self.near)]
-            yield frozenset(
-                (slot + self.near * shift) % raid_disks
-                for slot in near
-                for shift in range(self.far)
-            )
+    def holders(self, raid_disks: int) -> frozenset[frozenset[int]]:
+        """The sets of slots that have all copies of some chunk between them.
+
+        Empty for what is no layout. Source: md(4), "RAID10"; drivers/md/raid10.c,
+        __raid10_find_phys().
+        """
+        if raid_disks < 1 or self.near < 1 or self.far < 1:
+            return frozenset()
+        far = self.far
+        width = {0: raid_disks, 1: raid_disks // far}.get(self.set_form, far * self.near)
+        if not 1 <= width <= raid_disks:
+            return frozenset()
+        return frozenset(
+            frozenset(self._of_chunk(chunk * self.near, raid_disks, width))
+            for chunk in range(raid_disks)
+        )
+
+    def _of_chunk(self, first: int, raid_disks: int, width: int) -> Iterator[int]:
+        """The slots of one chunk: `near` neighbours, each of them shifted `far` - 1 times.
+
+        Far copies stay in sets of `width` devices; the last set takes what is left over.
+        """
+        last_start = (raid_disks // width - 1) * width
+        last_width = raid_disks - last_start
+        for copy in range(self.near):
+            slot = (first + copy) % raid_disks
+            yield slot
+            for _ in range(self.far - 1):
+                start = slot // width * width
+                slot += self.near
+                if raid_disks % width and slot > last_start:
+                    slot = last_start + (slot - last_start) % last_width
+                else:
+                    slot = start + slot % width
+                yield slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +232,7 @@ def survives(level: str, raid_disks: int, slots: Collection[int], layout: int = 
     if level == "raid1":
         return len(slots) >= 1
     if level == "raid10":
-        copies = Copies.of_layout(layout)
-        return all(holders & frozenset(slots) for holders in copies.holders(raid_disks))
+        return all(holders & frozenset(slots) for holders in _holders(raid_disks, layout))
     missing_most = {"raid4": 1, "raid5": 1, "raid6": 2}.get(level, 0)
     return raid_disks - len(slots) <= missing_most
 
@@ -223,7 +244,12 @@ def spare_losses(level: str, raid_disks: int, slots: Collection[int], layout: in
     if level == "raid1":
         return len(slots) - 1
     if level == "raid10":
-        copies = Copies.of_layout(layout)
-        return min(len(one & frozenset(slots)) for one in copies.holders(raid_disks)) - 1
+        return min(len(one & frozenset(slots)) for one in _holders(raid_disks, layout)) - 1
     missing_most = {"raid4": 1, "raid5": 1, "raid6": 2}.get(level, 0)
     return missing_most - (raid_disks - len(slots))
+
+
+def _holders(raid_disks: int, layout: int) -> frozenset[frozenset[int]]:
+    """The sets that have all copies of something; of no layout, each device is taken for one."""
+    found = Copies.of_layout(layout).holders(raid_disks)
+    return found or frozenset(frozenset((slot,)) for slot in range(raid_disks))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+from hostlerd.storage.model.array import Copies
 from hostlerd.storage.model.graph import Need
 from hostlerd.storage.model.observed import Btrfs, MdFacts
 
@@ -13,8 +14,6 @@ _MD_SPARES = {"raid0": 0, "linear": 0, "raid4": 1, "raid5": 1, "raid6": 2}
 _BTRFS_SPARES = {"raid1": 1, "raid10": 1, "raid1c3": 2, "raid1c4": 3, "raid5": 1, "raid6": 2}
 """The same for a profile, wherever its chunks have come to lie. The others need each device."""
 _LVM_IMAGE = re.compile(r"_(?:rimage|rmeta|mimage)_(\d+)$")
-_FAR_SETS = 17
-"""The bit of a layout from which on the form of the far copies is told."""
 
 
 def of_md(md: MdFacts, ids: Mapping[str, str]) -> tuple[Need, ...]:
@@ -27,7 +26,7 @@ def of_md(md: MdFacts, ids: Mapping[str, str]) -> tuple[Need, ...]:
     if md.level == "raid1":
         return (Need(tuple(legs.values()), 1),)
     if md.level == "raid10":
-        sets = raid10_sets(md.raid_disks, md.layout)
+        sets = Copies.of_layout(md.layout).holders(md.raid_disks)
         return tuple(
             Need(tuple(legs[slot] for slot in sorted(slots) if slot in legs), 1)
             for slots in sorted(sets, key=sorted)
@@ -40,42 +39,6 @@ def of_md(md: MdFacts, ids: Mapping[str, str]) -> tuple[Need, ...]:
 def _is_in_sync(state: str) -> bool:
     words = state.split(",")
     return "in_sync" in words and "faulty" not in words
-
-
-def raid10_sets(disks: int, layout: int) -> frozenset[frozenset[int]]:
-    """The sets of slots that have all copies of some chunk between them.
-
-    Source: md(4), "RAID10"; Linux drivers/md/raid10.c, __raid10_find_phys.
-    """
-    near, far = layout & 0xFF, layout >> 8 & 0xFF
-    if disks < 1 or near < 1 or far < 1:
-        return frozenset()
-    width = {0: disks, 1: disks // far}.get(layout >> _FAR_SETS, far * near)
-    if not 1 <= width <= disks:
-        return frozenset()
-    return frozenset(
-        frozenset(_copies(chunk * near, near, far, disks, width)) for chunk in range(disks)
-    )
-
-
-def _copies(first: int, near: int, far: int, disks: int, width: int) -> Iterable[int]:
-    """The slots of one chunk: `near` neighbours, and each of them shifted `far` - 1 times.
-
-    Far copies stay in sets of `width` disks; the last set takes what is left over.
-    """
-    last_start = (disks // width - 1) * width
-    last_width = disks - last_start
-    for copy in range(near):
-        slot = (first + copy) % disks
-        yield slot
-        for _ in range(far - 1):
-            start = slot // width * width
-            slot += near
-            if disks % width and slot > last_start:
-                slot = last_start + (slot - last_start) % last_width
-            else:
-                slot = start + slot % width
-            yield slot
 
 
 def of_btrfs(pool: Btrfs, ids: Mapping[str, str]) -> tuple[Need, ...]:
