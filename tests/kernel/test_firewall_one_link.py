@@ -116,7 +116,12 @@ def test_without_nat_the_shorter_way_is_told(segment: Segment) -> None:
     segment.box.apply(name="base", input_policy="drop", output_policy="drop")
     with segment.out.serving(80, "web"):
         for at, seen in ((OUT4, LAN4), (OUT6, LAN6)):
-            assert segment.lan.fetch(at, 80) == f"web saw {seen}"
+            # The path changes under the first connection: what of it came by the longer way only
+            # in part may be lost.
+            end = time.monotonic() + 20
+            while (told := segment.lan.fetch(at, 80)) == "" and time.monotonic() < end:
+                pass
+            assert told == f"web saw {seen}"
     told4, told6 = redirects(segment.lan)
     assert told4 > 0 and told6 > 0
 
