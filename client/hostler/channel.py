@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,23 @@ class Connector:
             raise ConfigError(f"host {host.name!r} needs a context with certificates")
         options = (*_OPTIONS, ("grpc.ssl_target_name_override", host.name))
         return grpc.aio.secure_channel(target, self._credentials, options=options)
+
+
+async def accepts(host: Host, domain: str, timeout_s: float) -> bool:
+    """Answer whether the socket of a door takes connections, whatever is behind it makes of them.
+
+    systemd listens for a daemon that is still starting: one that takes long is not a dead host.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            if host.is_local:
+                _, writer = await asyncio.open_unix_connection(host.socket(domain))
+            else:
+                _, writer = await asyncio.open_connection(host.address, host.port(domain))
+    except OSError:  # TimeoutError is one.
+        return False
+    writer.close()
+    return True
 
 
 def _credentials(context: Context) -> grpc.ChannelCredentials:

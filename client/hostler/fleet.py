@@ -51,14 +51,22 @@ class Host:
         """Whether it is reached by the unix sockets of this machine."""
         return self.address.startswith("unix:")
 
-    def target(self, domain: str) -> str:
-        """The gRPC target of a domain's door. Source: gRPC name resolution."""
-        if self.is_local:
-            folder = self.address.removeprefix("unix:") or str(SOCKETS)
-            return f"unix:{folder}/{domain}.sock"
+    def socket(self, domain: str) -> str:
+        """The path of a domain's door, of one that is reached by the sockets of this machine."""
+        return f"{self.address.removeprefix('unix:') or SOCKETS}/{domain}.sock"
+
+    def port(self, domain: str) -> int:
+        """The port of a domain's door. Raises ConfigError for a domain that there is not."""
         port = self.ports.get(domain, PORTS.get(domain))
         if port is None:
             raise ConfigError(f"there is no domain {domain!r}; there are: {', '.join(PORTS)}")
+        return port
+
+    def target(self, domain: str) -> str:
+        """The gRPC target of a domain's door. Source: gRPC name resolution."""
+        if self.is_local:
+            return f"unix:{self.socket(domain)}"
+        port = self.port(domain)
         try:
             version = ip_address(self.address.partition("%")[0]).version
         except ValueError:

@@ -26,7 +26,8 @@ class Outage:
     """The time in which a stream is not open, from its cut, or its first call, until it is.
 
     Times are those of the loop, in seconds. A host that never let the stream in and cannot be
-    reached is given up after `Retry.connect_s`, any other after `Retry.resume_s`.
+    reached is given up after `Retry.connect_s`, or `Retry.start_s` if a daemon of it is starting,
+    any other after `Retry.resume_s`.
     """
 
     def __init__(self, retry: Retry, now_s: float, timeout_s: float | None) -> None:
@@ -44,14 +45,18 @@ class Outage:
         """How long the stream may still take in all; None if for ever."""
         return None if self._deadline_s is None else max(0.001, self._deadline_s - now_s)
 
-    def pause_s(self, failure: HostError, now_s: float) -> float | None:
-        """How long to wait before the stream is opened again; None if it is given up."""
+    def pause_s(self, failure: HostError, now_s: float, *, starts: bool) -> float | None:
+        """How long to wait before the stream is opened again; None if it is given up.
+
+        `starts` tells that the door takes connections, although nobody behind it does yet.
+        """
         self._attempt += 1
         if self._since_s is None:
             self._since_s = now_s
         pause_s = self._retry.pause_s(self._attempt)
         unreachable = failure.reason == "UNREACHABLE" and not self._was_open
-        patience_s = self._retry.connect_s if unreachable else self._retry.resume_s
+        unreached_s = self._retry.start_s if starts else self._retry.connect_s
+        patience_s = unreached_s if unreachable else self._retry.resume_s
         if failure.code not in _CUT or failure.reason == "TLS_HANDSHAKE_FAILED":
             return None
         if now_s + pause_s - self._since_s > patience_s:

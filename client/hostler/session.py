@@ -12,7 +12,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from hostler.channel import METADATA, Connector, Rpc
+from hostler.channel import METADATA, Connector, Rpc, accepts
 from hostler.fleet import Host
 from hostler.results import CallFailed, HostError, from_rpc_error
 from hostler.resume import OPENED, Outage, Resume
@@ -30,6 +30,8 @@ _UNDECIDED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING
 # The reasons that this client gives itself, where the daemon gave none.
 _TRANSPORT = ("", "UNAVAILABLE", "UNREACHABLE", "TLS_HANDSHAKE_FAILED")
 _RUN_KEY = "hostler-run"
+# How long the kernel of a host may take to accept a connection.
+_PROBE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,15 @@ class Retry:
     """When a call is made again: on UNAVAILABLE and CANCELLED, within the call's deadline.
 
     A daemon that idles out or restarts costs a kept channel one such answer. A host that cannot be
-    reached at all is given up after `connect_s`, so that a dead host is named soon. Pauses double
-    from `first_pause_s` to `longest_pause_s`, each drawn between half and the whole of it. A stream
-    that was open and is cut is tried again for `resume_s`, long enough for a host to boot.
+    reached at all is given up after `connect_s`, so that a dead host is named soon; one that takes
+    connections, for a daemon that starts slowly, after `start_s`. Pauses double from
+    `first_pause_s` to `longest_pause_s`, each drawn between half and the whole of it. A stream that
+    was open and is cut is tried again for `resume_s`, long enough for a host to boot.
     """
 
     attempts: int = 8
     connect_s: float = 3.0
+    start_s: float = 20.0
     resume_s: float = 120.0
     first_pause_s: float = 0.1
     longest_pause_s: float = 2.0
@@ -144,7 +148,8 @@ class Session:
                 in_time = loop.time() + pause < deadline
                 failure = self._judge(rpc.domain, error)
                 lost = _is_lost(failure, before=lost)
-                if not in_time or not self._again(error, failure, attempt, loop.time() - start):
+                again = await self._again(rpc.domain, error, failure, attempt, loop.time() - start)
+                if not in_time or not again:
                     raise CallFailed(replace(failure, uncertain=lost)) from error
             await asyncio.sleep(pause)
 
@@ -195,7 +200,8 @@ class Session:
                 return
             except grpc.aio.AioRpcError as error:
                 failure = self._judge(rpc.domain, error)
-                pause = outage.pause_s(failure, loop.time())
+                starts = await self._is_starting(rpc.domain, failure)
+                pause = outage.pause_s(failure, loop.time(), starts=starts)
                 if resume is None or pause is None:
                     raise CallFailed(failure) from error
             finally:
@@ -253,14 +259,25 @@ class Session:
             return HostError(failure.code, "UNREACHABLE", failure.message)
         return failure
 
-    def _again(
-        self, error: grpc.aio.AioRpcError, failure: HostError, attempt: int, elapsed_s: float
+    async def _again(
+        self,
+        domain: str,
+        error: grpc.aio.AioRpcError,
+        failure: HostError,
+        attempt: int,
+        elapsed_s: float,
     ) -> bool:
         if error.code() not in _RETRIED or failure.reason == "TLS_HANDSHAKE_FAILED":
             return False
         if attempt >= self._retry.attempts:
             return False
-        return failure.reason != "UNREACHABLE" or elapsed_s < self._retry.connect_s
+        if failure.reason != "UNREACHABLE" or elapsed_s < self._retry.connect_s:
+            return True
+        return elapsed_s < self._retry.start_s and await self._is_starting(domain, failure)
+
+    async def _is_starting(self, domain: str, failure: HostError) -> bool:
+        """Answer whether a door was not reached although its host takes connections for it."""
+        return failure.reason == "UNREACHABLE" and await accepts(self.host, domain, _PROBE_S)
 
 
 def _is_lost(failure: HostError, *, before: bool) -> bool:

@@ -36,7 +36,7 @@ from hostler.session import NO_RETRY, Retry, Session
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
 
 IDLE_S = 0.6
-CALLS_PER_DOOR = 12
+CALLS_PER_DOOR = 8
 # From when on a daemon may exit, counted from the last call: a closed connection starts the idle
 # clock at once; a kept one is first let go by the server, after the idle time.
 AROUND_EXIT_S = {"fresh": (0.4, 1.0), "kept": (1.0, 1.7)}

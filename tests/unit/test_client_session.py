@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from client_doors import World, make_server, rich, world
 import hostler.aio
 from hostler.api.common.v1 import host_pb2
 from hostler.api.netns.v1 import namespace_pb2, process_pb2
-from hostler.config import ConfigError
+from hostler.channel import Connector
+from hostler.config import ConfigError, load_context
 from hostler.fleet import Fleet, Host
 from hostler.pki import Authority
 from hostler.results import CallFailed
@@ -69,6 +72,54 @@ async def test_dead_and_silent_hosts_are_named_and_delay_nobody(fleet: World) ->
     errors = [result.error for result in results if result.error]
     assert [error.reason for error in errors] == ["UNREACHABLE", "TIMEOUT"]
     assert "Connection refused" in errors[0].message
+
+
+@asynccontextmanager
+async def waking(port: int, after_s: float) -> AsyncIterator[int]:
+    """A door as systemd holds it: it takes connections at once, and is served after some time."""
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve() -> None:
+        await asyncio.sleep(after_s)
+        async with await asyncio.start_server(relay, sock=listener) as server:
+            await server.serve_forever()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        listener.setblocking(False)
+        task = asyncio.create_task(serve())
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def test_a_daemon_that_starts_slowly_is_waited_for(fleet: World) -> None:
+    """One attempt to connect takes 5 s at most: it needs another, after `connect_s` is over."""
+    netns = fleet.start("h1").doors["netns"]
+    async with waking(netns.port, after_s=5.5) as port:
+        host = Host("h1", "127.0.0.1", ports={"netns": port})
+        async with Session(host, Connector(load_context(path=fleet.config))) as session:
+            await session.call(LIST, namespace_pb2.ListNamespacesRequest())
+
+
+async def test_a_daemon_that_never_starts_is_given_up(fleet: World) -> None:
+    fleet.silent("h1")
+    client = connect(fleet, retry=Retry(connect_s=0.1, start_s=5.5))
+    start = time.monotonic()
+    (result,) = await client.call(LIST, namespace_pb2.ListNamespacesRequest(), "h1")
+    assert result.error is not None and result.error.reason == "UNREACHABLE"
+    assert 5.0 < time.monotonic() - start < 15
 
 
 async def test_rich_errors_arrive_whole(fleet: World) -> None:
