@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hosts_client import answers, cli
+from nginx_lab import nginx_on
 from ssl_authority import Authority, pem
 
 from hostler.lab.host import Host
@@ -17,15 +16,6 @@ from hostler.lab.lab import Lab
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
 
-NGINX = Path("/usr/sbin/nginx")
-UNIT = """
-[Service]
-Type=forking
-PIDFile=/run/nginx.pid
-ExecStart=/usr/sbin/nginx
-ExecReload=/usr/sbin/nginx -s reload
-ExecStop=/usr/sbin/nginx -s stop
-"""
 CONFIGURATION = """
 user www-data; worker_processes 1; pid /run/nginx.pid; error_log /var/log/nginx/error.log notice;
 events {}
@@ -35,10 +25,11 @@ http {
     ssl_certificate_key /etc/ssl/hostler/key.pem; return 204; }
 }
 """
-SETTINGS = """
-[ssl]
-install_directories = ["/etc/ssl/hostler"]
-servers."nginx.service" = {kind = "nginx"}
+# As Apache does when the key that it reads is not that of the new certificate.
+DIES = """
+[Service]
+ExecReload=
+ExecReload=/bin/sh -c 'kill -KILL $MAINPID'
 """
 DEPLOYMENT = """
 name = "web"
@@ -57,28 +48,9 @@ listeners = ["127.0.0.1:443"]
 
 @pytest.fixture
 def web(h1: Host) -> Iterator[Host]:
-    """A host with this machine's nginx and its libraries, as a unit; it goes again afterwards."""
-    listed = subprocess.run(["ldd", NGINX], capture_output=True, text=True, check=True).stdout
-    libraries = [Path(found) for found in re.findall(r"=> (/\S+)", listed)]
-    settings = h1.run(["cat", "/etc/hostler/hostler.toml"]).stdout
-    have = h1.run(["ls", *map(str, libraries)], check=False).stdout.split()
-    for path in (NGINX, *(p for p in libraries if str(p) not in have)):
-        h1.put(str(path), path.read_bytes(), 0o755)
-    h1.run(["mkdir", "-p", "/etc/nginx", "/var/log/nginx", "/var/lib/nginx", "/etc/ssl/hostler"])
-    h1.put("/etc/nginx/nginx.conf", CONFIGURATION)
-    h1.put("/run/systemd/system/nginx.service", UNIT)
-    h1.put("/etc/hostler/hostler.toml", settings.replace("[ssl]\n", SETTINGS))
-    h1.run(["systemctl", "daemon-reload"])
-    h1.run(["systemctl", "stop", "hostler-ssl.service"])
-    yield h1
-    h1.run(["systemctl", "stop", "nginx.service"], check=False)
-    h1.run(["systemctl", "stop", "hostler-ssl.service", "hostler-ssl-installer.service"])
-    gone = ["/etc/nginx", "/var/log/nginx", "/var/lib/nginx", "/etc/ssl/hostler", str(NGINX)]
-    h1.run(["rm", "-rf", *gone, "/run/systemd/system/nginx.service"])
-    for name in ("deployments", "attempts", "obtained"):
-        h1.run(["rm", "-rf", f"/var/lib/hostler/ssl/{name}"])
-    h1.put("/etc/hostler/hostler.toml", settings)
-    h1.run(["systemctl", "daemon-reload"])
+    """A host with nginx as a unit, which does not run yet."""
+    with nginx_on(h1, CONFIGURATION) as host:
+        yield host
 
 
 def serial(host: Host) -> int:
@@ -117,6 +89,15 @@ def test_from_a_key_on_the_host_to_a_certificate_that_is_served(
     assert "syntax check failed" in said and "everything is as it was before" in said
     assert serial(web) == good
     web.put("/etc/nginx/nginx.conf", CONFIGURATION)
+    # One that the new files end is there again with the old ones.
+    web.put("/run/systemd/system/nginx.service.d/dies.conf", DIES)
+    web.run(["systemctl", "daemon-reload"])
+    _, said = install(status=1)
+    assert "everything is as it was before" in said
+    assert serial(web) == good
+    assert web.run(["cat", "/run/nginx.pid"]).stdout != pid
+    web.run(["rm", "-r", "/run/systemd/system/nginx.service.d"])
+    web.run(["systemctl", "daemon-reload"])
     owner = web.run(["stat", "-c", "%U:%G %a", "/etc/ssl/hostler/key.pem"]).stdout.strip()
     assert owner == "root:root 600"
     told = json.loads(cli(lab, "-H", web.name, "-o", "json", "ssl", "deployment", "list").stdout)

@@ -179,8 +179,8 @@ class Runs:
             return
         units = _units(run.deployments, self.allowed)
         for unit in was_asked:
-            if unit in units and unit != run.stubborn:
-                servers.reload(units[unit].server)
+            if unit in units:
+                servers.bring_back(units[unit].server, unit == run.stubborn)
         asked = _targets(run.deployments)
         if not looking.until_as_before(asked, run.before, self.allowed.served_within_s):
             raise Refused("NOT_SERVED", "what was served before is not served again")

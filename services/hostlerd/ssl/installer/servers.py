@@ -90,8 +90,25 @@ def reload(server: Server) -> None:
     if server.pid_file:
         _signal(server)
     else:
-        argv = [SYSTEMCTL, "--no-ask-password", "reload", "--", server.unit]
-        _run(argv, RELOAD_S, "RELOAD_FAILED", f"{server.unit}: it did not reload")
+        _systemctl("reload", server)
+
+
+def bring_back(server: Server, is_stubborn: bool) -> None:
+    """Have a server read its old files, and start it if the new ones ended it. Raises Refused.
+
+    Apache ends when it reloads a certificate whose key it has elsewhere, and its own check does not
+    say so before. One that is stubborn has read nothing new. What a PID file names was started by
+    somebody who is not known.
+    """
+    if not server.pid_file:
+        _systemctl("start" if is_stubborn else "reload-or-restart", server)
+    elif not is_stubborn:
+        _signal(server)
+
+
+def _systemctl(verb: str, server: Server) -> None:
+    argv = [SYSTEMCTL, "--no-ask-password", verb, "--", server.unit]
+    _run(argv, RELOAD_S, "RELOAD_FAILED", f"{server.unit}: it did not reload")
 
 
 def _run(argv: list[str], timeout_s: float, reason: str, words: str) -> None:
