@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,13 @@ def look(asked: Sequence[Asked]) -> list[list[Seen]]:
     return found
 
 
-def until_served(asked: Sequence[Asked], within_s: float) -> Seen | None:
+def until_served(
+    asked: Sequence[Asked], within_s: float, has_ended: Callable[[], bool]
+) -> Seen | None:
     """Look until all listeners serve it, several times in a row; answer one that does not in time.
 
-    All are looked at together: a run of many takes as long as its slowest server, not as all.
+    All are looked at together: a run of many takes as long as its slowest server, not as all. If
+    nothing is served somewhere, `has_ended` is asked whether that can change.
     """
     deadline = time.monotonic() + within_s
     in_a_row = 0
@@ -101,6 +104,8 @@ def until_served(asked: Sequence[Asked], within_s: float) -> Seen | None:
         if in_a_row >= IN_A_ROW or not any(targets for targets, _ in asked):
             return None
         if bad is not None and time.monotonic() >= deadline:
+            return bad
+        if bad is not None and not bad.fingerprint_sha256 and has_ended():
             return bad
         time.sleep(PAUSE_S)
 

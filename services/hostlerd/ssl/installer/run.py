@@ -141,8 +141,11 @@ class Runs:
         run.left = list(later)
         run.due_unix_s = int(min(at.timestamp() for at in later.values())) if later else 0
         asked = [(_targets([one], except_units=later), wanted) for one, wanted in _pairs(run)]
-        if bad := looking.until_served(asked, self.allowed.served_within_s):
-            words = f"{bad.listener}: {bad.problem}, {self.allowed.served_within_s:g} s after"
+        within_s = self.allowed.served_within_s
+        reloaded = [units[unit].server for unit in run.units if unit in units]
+        if bad := looking.until_served(asked, within_s, lambda: any(map(servers.ended, reloaded))):
+            after = next((f"{s.unit} has ended" for s in reloaded if servers.ended(s)), "")
+            words = f"{bad.listener}: {bad.problem}, {after or f'{within_s:g} s after'}"
             raise Refused("NOT_SERVED", words)
 
     def _settle(self, run: Transaction) -> list[dict[str, Any]]:

@@ -106,12 +106,20 @@ def bring_back(server: Server, is_stubborn: bool) -> None:
         _signal(server)
 
 
+def ended(server: Server) -> bool:
+    """Answer whether a unit has ended; what a PID file names may be about to write another one."""
+    if server.pid_file:
+        return False
+    argv = [SYSTEMCTL, "show", "--property=ActiveState", "--value", "--", server.unit]
+    return _run(argv, CHECK_S, "NOT_SERVED", server.unit).strip() in (b"failed", b"inactive")
+
+
 def _systemctl(verb: str, server: Server) -> None:
     argv = [SYSTEMCTL, "--no-ask-password", verb, "--", server.unit]
     _run(argv, RELOAD_S, "RELOAD_FAILED", f"{server.unit}: it did not reload")
 
 
-def _run(argv: list[str], timeout_s: float, reason: str, words: str) -> None:
+def _run(argv: list[str], timeout_s: float, reason: str, words: str) -> bytes:
     try:
         done = subprocess.run(
             argv,
@@ -130,6 +138,7 @@ def _run(argv: list[str], timeout_s: float, reason: str, words: str) -> None:
     if done.returncode:
         told = done.stdout[-MAX_WORDS:].decode(errors="replace").strip()
         raise Refused(reason, f"{words}: {told or f'exit status {done.returncode}'}")
+    return done.stdout
 
 
 def _signal(server: Server) -> None:
