@@ -127,6 +127,8 @@ class BtrfsDevice:
     device_id: int
     is_missing: bool
     errors: Mapping[str, int]
+    size_bytes: int = 0
+    allocated_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class Btrfs:
     label: str
     devices: tuple[BtrfsDevice, ...]
     allocations: tuple[BtrfsAllocation, ...]
+    exclusive_operation: str = ""
+    """What the kernel does to it that excludes other such things, "none" if nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 BLOCK = Path("/sys/class/block")
+BTRFS = Path("/sys/fs/btrfs")
 SECTOR_BYTES = 512
 """What sizes and starts are counted in, whatever the device's own sector."""
 _FILE_BYTES_MOST = 64 << 10
