@@ -17,6 +17,7 @@ _TIMEOUT_S = 15.0
 _FIREWALL = ("address_set", "connection", "counter", "explain", "packet_log", "ruleset")
 _TRACING = ("capture", "diagnosis", "io", "memory", "network", "socket", "trace")
 _SSL = ("authority", "certificate", "chain", "deployment", "endpoint", "library", "scan")
+_STORAGE = ("array", "btrfs", "filesystem", "graph", "partition")
 _COMMON = ("host", "audit", "bundle", "confirm", "job", "approval")
 
 
@@ -87,7 +88,7 @@ def descriptor(name: str) -> Any:
         *(f"hostler.api.firewall.v1.{n}_pb2" for n in _FIREWALL),
         *(f"hostler.api.tracing.v1.{n}_pb2" for n in _TRACING),
         *(f"hostler.api.ssl.v1.{n}_pb2" for n in _SSL),
-        *(f"hostler.api.storage.v1.{n}_pb2" for n in ("graph", "filesystem", "array", "partition")),
+        *(f"hostler.api.storage.v1.{n}_pb2" for n in _STORAGE),
         "grpc_health.v1.health_pb2",
         "grpc_reflection.v1alpha.reflection_pb2",
     ):

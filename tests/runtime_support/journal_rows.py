@@ -81,7 +81,7 @@ DEPLOYMENTS = {
     )
 } | {"hostler.api.ssl.v1.ChainService/WriteChain"}
 #: Methods whose changes are the storage worker's, a process that goes on without the daemon. See
-#: test_storage_filesystem.py and test_storage_array_daemon.py in tests/kernel.
+#: test_storage_{filesystem,array_daemon,btrfs}.py in tests/kernel.
 OF_THE_WORKER = (
     {
         f"hostler.api.storage.v1.FilesystemService/{name}"
@@ -111,6 +111,13 @@ OF_THE_WORKER = (
     | {
         f"hostler.api.storage.v1.PartitionService/{name}"
         for name in ("ApplyTable", "RestoreTable", "CopyTable")
+    }
+    | {
+        f"hostler.api.storage.v1.BtrfsService/{name}"
+        for name in (
+            *("ScrubBtrfs", "ResetErrorCounters", "AddDevice", "RemoveDevice", "ReplaceDevice"),
+            *("BalanceBtrfs", "CreateSubvolume", "CreateSnapshot", "DeleteSubvolume"),
+        )
     }
 )
 

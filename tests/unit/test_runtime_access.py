@@ -54,11 +54,14 @@ CHANGE = {
     *("SetLabel", "GrowFilesystem"),
     *("FailMember", "RemoveMember", "CheckArray", "RepairArray", "SetSyncSpeed"),
     *("StopArray", "AssembleArray"),
+    *("ScrubBtrfs", "ResetErrorCounters", "RemoveDevice", "BalanceBtrfs"),
+    *("CreateSubvolume", "CreateSnapshot"),
 }
 DESTROY = {
     *("MakeFilesystem", "WipeSignatures", "RestoreSaved"),
     *("CreateArray", "AddMember", "ReplaceMember", "GrowArray", "DeleteArray"),
     *("ApplyTable", "RestoreTable", "CopyTable"),
+    *("AddDevice", "ReplaceDevice", "DeleteSubvolume"),
 }
 
 

@@ -11,6 +11,10 @@ from hostler.cli.lazy import LazyGroup
 # Name, where it is, and what the list of commands says about it.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "array": ("hostler.cli.storage_array:array", "Arrays of md: made, mended, grown, ended."),
+    "btrfs": (
+        "hostler.cli.storage_btrfs:btrfs",
+        "btrfs: scrubbed, mended, balanced; subvolumes, snapshots.",
+    ),
     "copy": ("hostler.cli.storage_copy:copy", "Copy files here, and prove that the copy is equal."),
     "declare": ("hostler.cli.storage_drift:declare", "Print what hosts have now as TOML."),
     "drift": ("hostler.cli.storage_drift:drift", "Compare hosts with what a file declares."),

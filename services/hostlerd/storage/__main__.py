@@ -5,6 +5,8 @@ from __future__ import annotations
 from hostler.api.storage.v1 import (
     array_pb2,
     array_pb2_grpc,
+    btrfs_pb2,
+    btrfs_pb2_grpc,
     filesystem_pb2,
     filesystem_pb2_grpc,
     graph_pb2,
@@ -20,6 +22,7 @@ from hostlerd.storage.kernel.probe import PROBES
 from hostlerd.storage.kernel.worker_client import Worker
 from hostlerd.storage.service.array import ArrayService
 from hostlerd.storage.service.array_follow import Following
+from hostlerd.storage.service.btrfs import BtrfsService
 from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
 from hostlerd.storage.service.partition import PartitionService
@@ -46,6 +49,11 @@ def build(runtime: Runtime) -> Domain:
                 array_pb2.DESCRIPTOR.services_by_name["ArrayService"],
                 array_pb2_grpc.add_ArrayServiceServicer_to_server,
                 ArrayService(runtime, kernel, changes, Following(changing)),
+            ),
+            Service(
+                btrfs_pb2.DESCRIPTOR.services_by_name["BtrfsService"],
+                btrfs_pb2_grpc.add_BtrfsServiceServicer_to_server,
+                BtrfsService(runtime, kernel, changing, changes),
             ),
             Service(
                 partition_pb2.DESCRIPTOR.services_by_name["PartitionService"],

@@ -198,3 +198,69 @@ class LastCopy(DomainError):
     """Nothing else has what is on the device, or may have it. Nothing was done."""
 
     code, reason = Code.FAILED_PRECONDITION, "LAST_COPY"
+
+
+class BtrfsNotFound(DomainError):
+    """No btrfs that is mounted on this host is called that."""
+
+    code, reason = Code.NOT_FOUND, "BTRFS_NOT_FOUND"
+
+
+class BtrfsAmbiguous(DomainError):
+    """Several filesystems have that label."""
+
+    code, reason = Code.FAILED_PRECONDITION, "BTRFS_AMBIGUOUS"
+
+
+class BtrfsBusy(DomainError):
+    """Something goes on in the filesystem that excludes it; the message says what."""
+
+    code, reason = Code.FAILED_PRECONDITION, "BTRFS_BUSY"
+
+
+class BtrfsRefused(DomainError):
+    """The kernel does not do that to the filesystem; the message has its words."""
+
+    code, reason = Code.FAILED_PRECONDITION, "BTRFS_REFUSED"
+
+
+class BtrfsWorkLost(DomainError):
+    """What went on was cut off with the worker that did it."""
+
+    code, reason = Code.ABORTED, "BTRFS_WORK_LOST"
+
+
+class TooFewDevices(DomainError):
+    """The profiles of the filesystem need more devices than would be left."""
+
+    code, reason = Code.FAILED_PRECONDITION, "TOO_FEW_DEVICES"
+
+
+class LessRedundancy(DomainError):
+    """The filesystem would survive the loss of fewer devices; the request may say so on purpose."""
+
+    code, reason = Code.FAILED_PRECONDITION, "LESS_REDUNDANCY"
+
+
+class SubvolumeNotFound(DomainError):
+    """The filesystem has no subvolume of that path."""
+
+    code, reason = Code.NOT_FOUND, "SUBVOLUME_NOT_FOUND"
+
+
+class SubvolumeExists(DomainError):
+    """Something else is at that path."""
+
+    code, reason = Code.ALREADY_EXISTS, "SUBVOLUME_EXISTS"
+
+
+class SubvolumeBusy(DomainError):
+    """The subvolume is mounted, or another one is in it. Nothing was done."""
+
+    code, reason = Code.FAILED_PRECONDITION, "SUBVOLUME_BUSY"
+
+
+class SubvolumeChanged(DomainError):
+    """What is at the path is not as the plan saw it. Nothing was done."""
+
+    code, reason = Code.ABORTED, "SUBVOLUME_CHANGED"

@@ -31,6 +31,8 @@ _REASONS: Mapping[str, type[DomainError]] = {
         *(errors.ToolMissing, errors.SavedNotFound, errors.SavedOfAnotherDevice),
         *(errors.SavedDamaged, errors.PutBackFailed),
         *(errors.ArrayExists, errors.ArrayBusy, errors.LastCopy),
+        *(errors.DeviceTooSmall, errors.BtrfsBusy, errors.BtrfsRefused),
+        *(errors.SubvolumeExists, errors.SubvolumeBusy, errors.SubvolumeChanged),
     )
 }
 

@@ -8,10 +8,11 @@ and not taken back; `timeout_s` how long the worker may take, if not the usual t
 
 from __future__ import annotations
 
-from hostlerd.storage.model import array_steps, filesystem_steps, table_steps
+from hostlerd.storage.model import array_steps, btrfs_steps, filesystem_steps, table_steps
 
 STEPS: tuple[type, ...] = (
     *filesystem_steps.STEPS,
     *array_steps.STEPS,
     *table_steps.STEPS,
+    *btrfs_steps.STEPS,
 )

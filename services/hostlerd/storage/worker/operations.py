@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hostlerd.storage.worker import filesystem, md, restore, table
+from hostlerd.storage.worker import btrfs, btrfs_subvolume, filesystem, md, restore, table
 from hostlerd.storage.worker.operation import Operation
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -12,4 +12,6 @@ OPERATIONS: Mapping[str, Operation] = {
     **restore.OPERATIONS,
     **md.OPERATIONS,
     **table.OPERATIONS,
+    **btrfs.OPERATIONS,
+    **btrfs_subvolume.OPERATIONS,
 }

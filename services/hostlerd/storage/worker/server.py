@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hostlerd.privileged import door
 from hostlerd.privileged.lines import answer_lines
+from hostlerd.storage.worker import btrfs_work
 from hostlerd.storage.worker.carry import carry_out
 from hostlerd.storage.worker.operations import OPERATIONS
 from hostlerd.storage.worker.saved import Store
@@ -34,4 +35,8 @@ def serve(listen: Path | None, state: Path, idle_s: float) -> None:
 
     listener = door.listening_socket(PROGRAM, listen)
     allowed = door.ROOT | door.uid_of(DAEMON_USER)
-    door.serve(listener, answer, allowed, MAX_CONNECTIONS, idle_s)
+    while True:
+        door.serve(listener, answer, allowed, MAX_CONNECTIONS, idle_s)
+        # It would end with the program, which nobody may have asked for hours.
+        if not btrfs_work.is_running():
+            return
