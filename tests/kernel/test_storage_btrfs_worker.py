@@ -122,6 +122,9 @@ def test_nothing_is_written_to_a_device_while_a_scrub_goes_on(asked: Worker, poo
         with pytest.raises(errors.BtrfsBusy, match="busy with scrub"):
             asked.apply(each)
     asked.apply(CancelBtrfsWork(pool.uuid, "scrub"))
+    ceased = look(asked, pool.uuid, "scrub")
+    assert (ceased.state, ceased.is_cancelled) == ("done", True)
+    assert 0 < ceased.done < ceased.total
     assert pool.spare.hash() == before
     pool.slow(0)
     asked.apply(step)
