@@ -61,7 +61,7 @@ CAPABILITIES = {
     "tracing": {DAC_READ_SEARCH, SYS_PTRACE, PERFMON, BPF},
     "ssl": set(),
     "storage": {DAC_READ_SEARCH},
-    "storage-worker": {DAC_OVERRIDE, SYS_ADMIN, SYS_RESOURCE, MKNOD},
+    "storage-worker": {DAC_OVERRIDE, FOWNER, SYS_ADMIN, SYS_RESOURCE, MKNOD},
     "ssl-reader": {DAC_READ_SEARCH, SYS_PTRACE},
     "ssl-signer": set(),
     "ssl-installer": {CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE},

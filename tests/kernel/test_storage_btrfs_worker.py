@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from hostlerd.storage.model.btrfs_steps import (
 )
 
 pytestmark = pytest.mark.kernel
+UNIT = Path(__file__).parents[2] / "packaging/systemd/hostler-storage-worker.service"
 UUID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 
 
@@ -205,3 +207,32 @@ def test_a_worker_stays_as_long_as_something_goes_on(pool: Pool, tmp_path: Path)
         asked.apply(CancelBtrfsWork(pool.uuid, "scrub"))
         eventually(lambda: process.poll() is not None)
         assert process.returncode == 0
+
+
+def test_the_capabilities_of_the_unit_are_enough(pool: Pool, tmp_path: Path) -> None:
+    """A subvolume that is a user's, in a folder that only he may enter, and all that lasts."""
+    (said,) = re.findall(r"^CapabilityBoundingSet=(.+)$", UNIT.read_text(), re.MULTILINE)
+    bounds = ",".join(["-all", *(f"+{one[4:].lower()}" for one in said.split())])
+    wrapper = ("/usr/bin/setpriv", "--bounding-set", bounds)
+    with worker_process(tmp_path, wrapper=wrapper):
+        asked, uuid = Worker(tmp_path / "worker.sock"), pool.uuid
+        asked.apply(CreateSubvolume(uuid, "home"))
+        os.chown(pool.at / "home", 1000, 1000)
+        (pool.at / "home").chmod(0o700)
+        (home,) = [one for one in subvolumes(asked, uuid, sync=True) if one.path == "home"]
+        asked.apply(CreateSnapshot(uuid, "home", home.id, home.uuid, "home/snap", True))
+        for path in ("home/snap", "home"):
+            # The first one goes from the second, which is another one by that.
+            one = {each.path: each for each in subvolumes(asked, uuid, sync=True)}[path]
+            asked.apply(DeleteSubvolume(uuid, path, one.id, one.uuid, one.generation))
+        asked.apply(StartScrub(uuid))
+        follow(asked, uuid, "scrub", lambda _: None)
+        asked.apply(replacing(pool))
+        follow(asked, uuid, "replace", lambda _: None)
+        asked.apply(AddBtrfsDevice(uuid, target(pool.two)))
+        asked.apply(StartBalance(uuid, usage_percent=5))
+        follow(asked, uuid, "balance", lambda _: None)
+        asked.apply(StartRemoval(uuid, 3, (target(pool.two),), 0))
+        follow(asked, uuid, "remove", lambda _: None)
+        asked.apply(ResetErrorCounters(uuid, (1, 2)))
+        assert set(pool.stats()) == {pool.one.device, pool.spare.device}

@@ -97,10 +97,13 @@ def mounted(device: str, at: Path, *options: str) -> Iterator[Path]:
 
 
 @contextmanager
-def worker_process(folder: Path, idle_s: int = 3600) -> Iterator[subprocess.Popen[bytes]]:
+def worker_process(
+    folder: Path, idle_s: int = 3600, wrapper: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that listens at `worker.sock` of a folder, as a process of its own."""
     door = folder / "worker.sock"
     argv: Sequence[str] = (
+        *wrapper,
         *(sys.executable, "-I", "-m", "hostlerd.storage.worker"),
         *("--listen", str(door), "--state", str(folder / "worker-state"), "--idle-s", str(idle_s)),
     )
