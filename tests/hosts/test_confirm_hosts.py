@@ -55,7 +55,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
 
 WITHIN_S = 10.0
 # dpkg(1) takes its time, most of it to write 25 MB.
-UPGRADE_S = 25.0
+UPGRADE_S = 40.0
 # What the watcher, a start of Python for each domain and the undoing itself may take on a busy
 # machine.
 SLACK_S = 8.0
