@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from struct import pack
 
 from hostler.core.ssl.scan import words
 from hostler.core.ssl.scan.ciphers import SSL2_SUITES
@@ -51,8 +53,7 @@ class Hello:
         legacy = min(self.version, words.TLS12)
         extensions = b""
         if self.version > words.SSL3:
-            body = b"".join(numbers((kind,)) + vector(data, 2) for kind, data in self._extensions())
-            extensions = vector(body, 2)
+            extensions = vector(self._extensions(), 2)
         session = self.session_id
         if self.version == words.TLS13 and not session:
             session = self.random  # Middleboxes want to see one. Source: RFC 8446 D.4.
@@ -74,50 +75,65 @@ class Hello:
         version = min(self.version, words.TLS10)
         return bytes((words.HANDSHAKE,)) + numbers((version,)) + vector(self.message(), 2)
 
-    def _extensions(self) -> list[tuple[int, bytes]]:
-        found: list[tuple[int, bytes]] = []
+    def _extensions(self) -> bytes:
+        found: list[bytes] = []
         if self.name:
-            entry = b"\0" + vector(self.name.encode("idna"), 2)
-            found.append((words.SERVER_NAME, vector(entry, 2)))
+            found.append(_server_name(self.name))
         if self.groups:
-            found.append((words.SUPPORTED_GROUPS, vector(numbers(self.groups), 2)))
-            found.append((words.EC_POINT_FORMATS, b"\1\0"))
+            found.append(_list_of(words.SUPPORTED_GROUPS, tuple(self.groups)))
+            found.append(_extension(words.EC_POINT_FORMATS, b"\1\0"))
         if self.status_request:
-            found.append((words.STATUS_REQUEST, b"\1\0\0\0\0"))
+            found.append(_extension(words.STATUS_REQUEST, b"\1\0\0\0\0"))
         if self.alpn:
             names = b"".join(vector(each.encode(), 1) for each in self.alpn)
-            found.append((words.ALPN, vector(names, 2)))
+            found.append(_extension(words.ALPN, vector(names, 2)))
         if self.heartbeat:
-            found.append((words.HEARTBEAT_EXTENSION, b"\1"))
+            found.append(_extension(words.HEARTBEAT_EXTENSION, b"\1"))
         if self.version >= words.TLS12:
-            found.append((words.SIGNATURE_ALGORITHMS, vector(numbers(self.signatures), 2)))
+            found.append(_list_of(words.SIGNATURE_ALGORITHMS, tuple(self.signatures)))
         if self.version <= words.TLS12 or self.versions:
             found += self._of_old_versions()
         if self.version == words.TLS13:
             found += self._of_tls13()
-        return [*found, *self.extra]
+        return b"".join((*found, *(_extension(kind, data) for kind, data in self.extra)))
 
-    def _of_old_versions(self) -> list[tuple[int, bytes]]:
-        found: list[tuple[int, bytes]] = []
+    def _of_old_versions(self) -> list[bytes]:
+        found: list[bytes] = []
         if self.ticket is not None:
-            found.append((words.SESSION_TICKET, self.ticket))
+            found.append(_extension(words.SESSION_TICKET, self.ticket))
         if self.extended_master:
-            found.append((words.EXTENDED_MASTER_SECRET, b""))
+            found.append(_extension(words.EXTENDED_MASTER_SECRET, b""))
         if self.renegotiation is not None:
-            found.append((words.RENEGOTIATION_INFO, vector(self.renegotiation, 1)))
+            found.append(_extension(words.RENEGOTIATION_INFO, vector(self.renegotiation, 1)))
         return found
 
-    def _of_tls13(self) -> list[tuple[int, bytes]]:
+    def _of_tls13(self) -> list[bytes]:
         versions = self.versions or (words.TLS13,)
         shares = b"".join(numbers((group,)) + vector(key, 2) for group, key in self.key_shares)
         found = [
-            (words.SUPPORTED_VERSIONS, vector(numbers(versions), 1)),
-            (words.PSK_MODES, b"\1\1"),
-            (words.KEY_SHARE, vector(shares, 2)),
+            _extension(words.SUPPORTED_VERSIONS, vector(numbers(versions), 1)),
+            _extension(words.PSK_MODES, b"\1\1"),
+            _extension(words.KEY_SHARE, vector(shares, 2)),
         ]
         if self.cookie:
-            found.append((words.COOKIE, vector(self.cookie, 2)))
+            found.append(_extension(words.COOKIE, vector(self.cookie, 2)))
         return found
+
+
+def _extension(kind: int, data: bytes) -> bytes:
+    return pack(">HH", kind, len(data)) + data
+
+
+# A scan says hundreds of hellos that differ in their suites alone.
+@lru_cache(maxsize=512)
+def _server_name(name: str) -> bytes:
+    entry = b"\0" + vector(name.encode("idna"), 2)
+    return _extension(words.SERVER_NAME, vector(entry, 2))
+
+
+@lru_cache(maxsize=512)
+def _list_of(kind: int, values: tuple[int, ...]) -> bytes:
+    return _extension(kind, vector(numbers(values), 2))
 
 
 def ssl2_hello() -> bytes:

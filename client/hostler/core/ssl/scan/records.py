@@ -23,13 +23,13 @@ class Record:
 
 async def read_record(channel: Channel) -> Record:
     """Read one. Raises NotTls for what is none, with how it begins, and ScanError."""
-    head = await channel.read(5)
+    head = channel.take(5) or await channel.read(5)
     kind, version, length = head[0], int.from_bytes(head[1:3], "big"), int.from_bytes(head[3:])
     if not 20 <= kind <= 24 or head[1] != 3:
         raise NotTls(f"it speaks another protocol, or none: {_shown(head)}")
     if length > _MOST_RECORD:
         raise NotTls(f"a record of {length} bytes")
-    return Record(kind, version, await channel.read(length))
+    return Record(kind, version, channel.take(length) or await channel.read(length))
 
 
 def write_record(kind: int, version: int, body: bytes) -> bytes:
