@@ -5,6 +5,8 @@ Kept free of gRPC, protobuf, rich and cryptography, so that `--help` answers at 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -204,6 +206,8 @@ _GLOBAL = frozenset(name for param in cli.params for name in param.opts) - {"-h"
 
 def main() -> None:
     """The entry point. Exits 0, 1, 2 or 3 as the help says; 130 after an interrupt."""
+    # At exit all objects would be gone through for cycles, only to be given back together.
+    atexit.register(gc.freeze)
     try:
         code = cli.main(prog_name="hostler", standalone_mode=False)
     except click.ClickException as error:
