@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from scan_responders import NONSENSE, SOUND_SUITES, Flawed, closes, listening
 from ssl_pki import Pair, make, rsa_key
 
 from hostler.core.ssl.scan import words
+from hostler.core.ssl.scan.checks import suites
 from hostler.core.ssl.scan.ciphers import pool
-from hostler.core.ssl.scan.connect import Endpoint, Limits
+from hostler.core.ssl.scan.connect import Dialer, Endpoint, Limits
+from hostler.core.ssl.scan.exchange import Together
 from hostler.core.ssl.scan.report import Report
 from hostler.core.ssl.scan.scan import Wanted, scan, scan_all
 
@@ -152,6 +155,34 @@ async def test_what_is_no_tls_is_named_in_time(kind: str) -> None:
     # Whatever it sends: no more than the limit is read, and nobody is asked again and again.
     assert report.connections <= 12
     assert report.bytes_read < 12 * limits.bytes_each
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+async def test_whether_many_are_served_at_a_time(pair: Pair, at_a_time: int) -> None:
+    """One that serves a client at a time finishes with each, in the order they came."""
+    sound, slots = (
+        Flawed(pair=pair, versions=(0x0301, 0x0302, 0x0303)),
+        asyncio.Semaphore(at_a_time),
+    )
+
+    async def serves(reader: Any, writer: Any) -> None:
+        async with slots:
+            await sound(reader, writer)
+
+    async with listening(serves) as port:
+        found: list[bool] = []
+        for _ in range(5):
+            together = Together(3)
+            dialer = Dialer(Endpoint("127.0.0.1", port, "localhost"), PATIENT)
+            asked = (suites.probe(dialer, each, None, together) for each in sound.versions)
+            assert {each.suites for each in await asyncio.gather(*asked)} >= {SOUND_SUITES}
+            found.append(together.serves_many)
+        # On a machine that is busy a second answer may take longer than the first stays.
+        assert any(found) == (at_a_time > 1)
+        wanted = Wanted(checks=("robot",), limits=PATIENT)
+        report = await scan(Endpoint("127.0.0.1", port, "localhost"), wanted)
+        assert report.problems == () and report.robot is not None
+        assert report.robot.verdict == "sound" and report.robot.without_finished
 
 
 async def test_nobody_listens() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hostler.core.ssl.scan import words
+from hostler.core.ssl.scan import ciphers, words
 from hostler.core.ssl.scan.checks import (
     alpn,
     ccs,
@@ -27,10 +27,13 @@ from hostler.core.ssl.scan.checks import (
     ssl2,
     suites,
 )
+from hostler.core.ssl.scan.ciphers import suite
 from hostler.core.ssl.scan.clients import simulate_all
 from hostler.core.ssl.scan.connect import Dialer, Endpoint, Limits
 from hostler.core.ssl.scan.errors import ScanError
+from hostler.core.ssl.scan.exchange import Together, ask
 from hostler.core.ssl.scan.grade import grade
+from hostler.core.ssl.scan.hello import Hello
 from hostler.core.ssl.scan.report import Problem, Report
 from hostler.core.ssl.scan.trust import judge, load_roots
 
@@ -42,6 +45,8 @@ CHECKS = (
 )
 """What can be left out; versions and cipher suites never are."""
 _MOST_CONNECTIONS = 64
+_OLD = (words.TLS12, words.TLS11, words.TLS10)
+_MANY_SUITES = 10
 # Which error says most about an endpoint that has no TLS.
 _TELLING = ("STARTTLS_REFUSED", "NOT_TLS", "MALFORMED", "TOO_MUCH", "TIMED_OUT", "UNREACHABLE")
 
@@ -71,10 +76,13 @@ async def scan(
     start = time.monotonic()
     dialer = Dialer(endpoint, wanted.limits, shared)
     scanning = _Scan(dialer, wanted, report)
-    await scanning.versions()
-    if report.failure is None:
-        await scanning.others()
-        scanning.conclude()
+    try:
+        await scanning.versions()
+        if report.failure is None:
+            await scanning.others()
+            scanning.conclude()
+    finally:
+        await scanning.end()
     report.address = dialer.address
     report.connections = dialer.spent.connections
     report.bytes_read = dialer.spent.bytes_read
@@ -113,13 +121,16 @@ class _Scan:
         self.wanted = wanted
         self.report = report
         self.problems: list[Problem] = []
+        self.together = Together(len(VERSIONS))
+        self._refused: set[int] = set()
+        self._early: asyncio.Task[robot.Robot | None] | None = None
 
     async def versions(self) -> None:
         """Ask for each version; if none of them brings TLS about, that is all there is to say."""
         asked: list[Awaitable[Any]] = [
             self._try("SSLv2", ssl2.probe(self.dialer)),
             *(
-                self._try(words.version_name(version), suites.probe(self.dialer, version))
+                self._try(words.version_name(version), self._suites(version))
                 for version in VERSIONS
             ),
         ]
@@ -151,7 +162,7 @@ class _Scan:
             "resumption": lambda: resumption.probe(dialer, found),
             "heartbleed": lambda: heartbleed.probe(dialer, found),
             "ccs_injection": lambda: ccs.probe(dialer, found),
-            "robot": lambda: robot.probe(dialer, found),
+            "robot": lambda: self._robot_of(found),
             "features": self._features,
         }
         wanted = [name for name in checks if name in self.wanted.checks]
@@ -162,8 +173,59 @@ class _Scan:
         # time would keep the others waiting meanwhile.
         if "http" in self.wanted.checks:
             report.http = await self._try("http", http.probe(dialer, found))
-        if report.robot is not None and report.robot.verdict == "sound":
+        if report.robot is not None and _is_half_known(report.robot):
             report.robot = await self._try("robot", robot.probe_unfinished(dialer, found))
+
+    async def _suites(self, version: int) -> suites.Suites:
+        found = await suites.probe(self.dialer, version, self._note, self.together)
+        if not found.is_supported:
+            self._refused.add(version)
+        return found
+
+    def _note(self, version: int, accepted: Sequence[int]) -> None:
+        """Begin with what waits longest as soon as there is a suite for it.
+
+        A server whose order has such suites last is asked for them when it has many others.
+        """
+        newest = next((each for each in _OLD if each not in self._refused), 0)
+        if self._early is not None or version != newest or "robot" not in self.wanted.checks:
+            return
+        if self.together.serves_many and suite(accepted[-1]).kx == "RSA":
+            self._early = asyncio.create_task(self._robot_early(version, accepted[-1:]))
+        elif self.together.serves_many and len(accepted) == _MANY_SUITES:
+            offered = [number for number in ciphers.pool(version) if suite(number).kx == "RSA"]
+            self._early = asyncio.create_task(self._robot_early(version, offered))
+
+    async def _robot_early(self, version: int, offered: Sequence[int]) -> robot.Robot | None:
+        """What `_robot` answers; None if none of the suites is accepted."""
+        found = suites.Suites(version, tuple(offered))
+        if len(offered) > 1:
+            hello = Hello(version, offered, name=self.dialer.endpoint.name)
+            try:
+                answer = (await ask(self.dialer, hello)).hello
+            except ScanError:
+                return None
+            if answer is None or answer.suite not in offered or answer.version != version:
+                return None
+            found = suites.Suites(version, (answer.suite,))
+        return await self._robot((found,))
+
+    async def _robot_of(self, found: Sequence[suites.Suites]) -> robot.Robot | None:
+        early = None if self._early is None else await self._early
+        return early or await self._robot(found)
+
+    async def _robot(self, found: Sequence[suites.Suites]) -> robot.Robot | None:
+        """With whole flights, and at once with unfinished ones where nobody is kept waiting."""
+        answer = await robot.probe(self.dialer, found)
+        if answer is not None and _is_half_known(answer) and self.together.serves_many:
+            return await robot.probe_unfinished(self.dialer, found)
+        return answer
+
+    async def end(self) -> None:
+        """Leave nothing behind that goes on."""
+        if self._early is not None:
+            self._early.cancel()
+            await asyncio.gather(self._early, return_exceptions=True)
 
     async def _features(self) -> features.Features | None:
         found = self.report.versions
@@ -197,6 +259,10 @@ class _Scan:
             )
         report.clients = simulate_all(report)
         report.grade = grade(report)
+
+
+def _is_half_known(answer: robot.Robot) -> bool:
+    return answer.verdict == "sound" and not answer.without_finished
 
 
 def _telling(problem: Problem) -> int:

@@ -34,22 +34,22 @@ class Resumption:
 
 async def probe(dialer: Dialer, found: Sequence[Suites]) -> Resumption:
     """Do handshakes twice. Raises ScanError."""
-    by_id: bool | None = None
-    by_ticket: bool | None = None
     old = [each for each in found if each.is_supported and words.SSL3 < each.version < words.TLS13]
-    if old:
-        best = max(old, key=lambda each: each.version)
-        by_id = await _of_old(dialer, best, with_ticket=False)
-        by_ticket = await _of_old(dialer, best, with_ticket=True)
-    if not any(each.version == words.TLS13 and each.is_supported for each in found):
-        return Resumption(by_id, by_ticket)
-    ticket, is_resumed = await _of_tls13(dialer)
+    best = max(old, key=lambda each: each.version, default=None)
+    new = any(each.version == words.TLS13 and each.is_supported for each in found)
+    by_id, by_ticket, (ticket, is_resumed) = await asyncio.gather(
+        _of_old(dialer, best, with_ticket=False),
+        _of_old(dialer, best, with_ticket=True),
+        _of_tls13(dialer, new),
+    )
     if ticket is None:
         return Resumption(by_id, by_ticket, is_resumed)
     return Resumption(by_id, by_ticket, is_resumed, ticket.lifetime_s, ticket.early_data_bytes)
 
 
-async def _of_old(dialer: Dialer, best: Suites, *, with_ticket: bool) -> bool | None:
+async def _of_old(dialer: Dialer, best: Suites | None, *, with_ticket: bool) -> bool | None:
+    if best is None:
+        return None
     try:
         async with handshake12(
             dialer, best.version, only=best.suites, with_ticket=with_ticket
@@ -70,7 +70,9 @@ async def _of_old(dialer: Dialer, best: Suites, *, with_ticket: bool) -> bool | 
         return False
 
 
-async def _of_tls13(dialer: Dialer) -> tuple[Ticket | None, bool | None]:
+async def _of_tls13(dialer: Dialer, is_spoken: bool) -> tuple[Ticket | None, bool | None]:
+    if not is_spoken:
+        return None, None
     try:
         async with handshake13(dialer, extra_s=dialer.limits.quiet_s) as session:
             await _wait_for_ticket(session)

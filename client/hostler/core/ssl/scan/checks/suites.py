@@ -7,7 +7,7 @@ takes one connection each, and what is refused takes one for each part of a hell
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from hostler.core.ssl.scan.answers import Answer
 from hostler.core.ssl.scan.ciphers import pool, suite
 from hostler.core.ssl.scan.connect import Dialer
 from hostler.core.ssl.scan.errors import Malformed, ScanError
-from hostler.core.ssl.scan.exchange import ask
+from hostler.core.ssl.scan.exchange import Together, ask
 from hostler.core.ssl.scan.hello import GROUPS, Hello
 
 # Old servers cannot take more in one hello.
@@ -24,6 +24,7 @@ _MOST_AT_ONCE = 120
 _PROTOCOL_VERSION = 70
 # handshake_failure, protocol_version, insufficient_security
 _PLAIN_REFUSALS = (40, _PROTOCOL_VERSION, 71)
+Noted = Callable[[int, Sequence[int]], None]
 Order = Literal["server", "client", ""]
 
 
@@ -46,10 +47,18 @@ class Suites:
         return bool(self.suites)
 
 
-async def probe(dialer: Dialer, version: int) -> Suites:
-    """Find out. Raises ScanError if the first question has no answer in TLS."""
-    asking = _Asking(dialer, version)
-    await asking.ask_for_all(pool(version))
+async def probe(
+    dialer: Dialer,
+    version: int,
+    noted: Noted | None = None,
+    together: Together | None = None,
+) -> Suites:
+    """Find out. Raises ScanError if the first question has no answer in TLS.
+
+    What is accepted so far is `noted` with its version whenever there is one more.
+    """
+    asking = _Asking(dialer, version, noted)
+    await asking.ask_for_all(pool(version), together)
     accepted = asking.accepted
     if not accepted:
         return Suites(version, refusal=asking.refusal)
@@ -64,17 +73,21 @@ async def probe(dialer: Dialer, version: int) -> Suites:
 class _Asking:
     """Questions about one version, and what they have brought so far."""
 
-    def __init__(self, dialer: Dialer, version: int) -> None:
+    def __init__(self, dialer: Dialer, version: int, noted: Noted | None = None) -> None:
         self.dialer = dialer
         self.version = version
+        self.noted = noted
         self.accepted: list[int] = []
         self.parts = 0
         self.refusal = ""
 
-    async def ask_for_all(self, everything: Sequence[int]) -> None:
+    async def ask_for_all(
+        self, everything: Sequence[int], together: Together | None = None
+    ) -> None:
         """Ask for all suites, in parts that old servers can take."""
         part, *others = _parts(everything)
-        answer = await self._offer(part)
+        hello = _hello(self.dialer, self.version, part)
+        answer = await ask(self.dialer, hello, together=together)
         if self._is_refused_as_a_whole(answer):
             self.refusal = _refusal(answer)
             return
@@ -114,6 +127,8 @@ class _Asking:
                 name = suite(answer.hello.suite).name
                 raise Malformed(f"the server has chosen {name}, which was not offered")
             self.accepted.append(answer.hello.suite)
+            if self.noted is not None:
+                self.noted(self.version, self.accepted)
             left.remove(answer.hello.suite)
             answer = None
         self.parts += len(self.accepted) > before
