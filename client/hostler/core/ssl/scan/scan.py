@@ -46,7 +46,7 @@ CHECKS = (
 """What can be left out; versions and cipher suites never are."""
 _MOST_CONNECTIONS = 64
 _OLD = (words.TLS12, words.TLS11, words.TLS10)
-_MANY_SUITES = 10
+_MANY_SUITES = 8
 # Which error says most about an endpoint that has no TLS.
 _TELLING = ("STARTTLS_REFUSED", "NOT_TLS", "MALFORMED", "TOO_MUCH", "TIMED_OUT", "UNREACHABLE")
 
@@ -165,13 +165,16 @@ class _Scan:
             "robot": lambda: self._robot_of(found),
             "features": self._features,
         }
+        # This may have to wait for a server that says nothing; one that talks to one client at a
+        # time would keep the others waiting meanwhile.
+        asks_http_last = "http" in self.wanted.checks and not self.together.serves_many
+        if not asks_http_last:
+            checks["http"] = lambda: http.probe(dialer, found)
         wanted = [name for name in checks if name in self.wanted.checks]
         answers = await asyncio.gather(*(self._try(name, checks[name]()) for name in wanted))
         for name, answer in zip(wanted, answers, strict=True):
             setattr(report, name, answer)
-        # These may have to wait for a server that says nothing; one that talks to one client at a
-        # time would keep the others waiting meanwhile.
-        if "http" in self.wanted.checks:
+        if asks_http_last:
             report.http = await self._try("http", http.probe(dialer, found))
         if report.robot is not None and _is_half_known(report.robot):
             report.robot = await self._try("robot", robot.probe_unfinished(dialer, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ async def probe(dialer: Dialer, found: Sequence[Suites]) -> tuple[Served, ...]:
         if not each.is_supported:
             continue
         if each.version == words.TLS13:
-            chains += await _of_tls13(dialer, each, bool(chains))
+            chains += await _of_tls13(dialer, bool(chains))
         elif not chains:
             chains += await _of_old(dialer, each)
     told: dict[tuple[bytes, ...], Served] = {}
@@ -76,24 +77,21 @@ async def _of_old(dialer: Dialer, accepted: Suites) -> list[Served]:
     return chains
 
 
-async def _of_tls13(dialer: Dialer, accepted: Suites, is_known: bool) -> list[Served]:
-    chains: list[Served] = []
+async def _of_tls13(dialer: Dialer, is_known: bool) -> list[Served]:
     # What has a chain for older clients rarely has EdDSA besides.
-    for auth, signatures in _BY_SIGNATURE[: _EDDSA if is_known else None]:
-        try:
-            async with handshake13(dialer, signatures=signatures) as session:
-                agreed = session.agreed
-        except (Refused, ClosedEarly, Unsupported):
-            # A server without such a key refuses, by an alert or by going away.
-            continue
-        if agreed.certificates:
-            chains.append(
-                Served(
-                    auth,
-                    words.TLS13,
-                    agreed.certificates,
-                    agreed.stapled,
-                    agreed.wants_certificate,
-                )
-            )
-    return chains
+    asked = _BY_SIGNATURE[: _EDDSA if is_known else None]
+    found = await asyncio.gather(*(_signed(dialer, auth, by) for auth, by in asked))
+    return [each for each in found if each is not None]
+
+
+async def _signed(dialer: Dialer, auth: str, signatures: Sequence[int]) -> Served | None:
+    """The chain for some signatures."""
+    try:
+        async with handshake13(dialer, signatures=signatures) as session:
+            agreed = session.agreed
+    except (Refused, ClosedEarly, Unsupported):
+        # A server without such a key refuses, by an alert or by going away.
+        return None
+    if not agreed.certificates:
+        return None
+    return Served(auth, words.TLS13, agreed.certificates, agreed.stapled, agreed.wants_certificate)
