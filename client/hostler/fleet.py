@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -213,6 +212,9 @@ def _document(path: Path) -> tuple[Any, Any]:
 
 def _write(path: Path, text: str) -> None:
     """Replace a file in one step, so that a reader sees the old text or the new."""
+    # With its own imports it takes 4 ms, and most commands write no fleet.
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
