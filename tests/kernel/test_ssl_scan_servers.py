@@ -89,6 +89,7 @@ SSLYZES = tuple(
     or label in ("tlslite-ssl3", "slapd")
 )
 TESTSSLS = tuple(EXPECTED) if SOAK else ("nginx-good",)
+COMPARED = "test_testssl_says_the_same"
 # Peer, labels, a difference, why. Patterns are those of fnmatch.
 EXPLAINED: tuple[tuple[str, str, str, str], ...] = (
     ("sslscan", "*", "secure_renegotiation: ours True, theirs False",
@@ -299,12 +300,23 @@ def test_sslyze_says_the_same(
 
 
 @pytest.fixture(scope="module")
-def by_testssl(world: tuple[Place, dict[str, Server]]) -> dict[str, scan_peers.Found]:
-    """What testssl.sh says, of as many servers at once as there are cores: it is slow by itself."""
+def by_testssl(
+    world: tuple[Place, dict[str, Server]], request: pytest.FixtureRequest
+) -> dict[str, scan_peers.Found]:
+    """What testssl.sh says, of as many servers at once as there are cores: it is slow by itself.
+
+    Of those alone that this run compares: all of them take it the better part of an hour.
+    """
     checks = scan_peers.TESTSSL_CHECKS if SOAK else ("-p",)
+    wanted = {
+        item.callspec.params["label"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == COMPARED
+    }
+    labels = [label for label in TESTSSLS if label in wanted]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        told = pool.map(lambda label: scan_peers.testssl(world[1][label], checks), TESTSSLS)
-        return dict(zip(TESTSSLS, told, strict=True))
+        told = pool.map(lambda label: scan_peers.testssl(world[1][label], checks), labels)
+        return dict(zip(labels, told, strict=True))
 
 
 @pytest.mark.parametrize("label", TESTSSLS)
