@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from hostler.core.ssl.certificate import Certificate
 from hostler.core.ssl.facts import access_uris
-from hostler.core.ssl.reading import read_contents
 
 # Fetch a URI within some seconds. Raises FetchFailed.
 Fetch = Callable[[str, float], bytes]
@@ -83,6 +82,8 @@ class Candidates:
         return certificate in self._fetched
 
     def _fetch_once(self, uri: str, fetch: Fetch) -> list[Certificate]:
+        from hostler.core.ssl.reading import read_contents
+
         if uri in self._asked:
             return self._asked[uri]
         self._asked[uri] = []

@@ -10,17 +10,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hostler.core.ssl.candidates import Candidates, Fetch, Fetched
 from hostler.core.ssl.certificate import Certificate
 from hostler.core.ssl.host_name import NameUnusable, WantedName
 from hostler.core.ssl.paths import DEFAULT_DEPTH, Found, Path, Rules, search
 from hostler.core.ssl.profile import Profile, Usage
-from hostler.core.ssl.reading import read_contents
-from hostler.core.ssl.revocation import Revocation, revoked
 from hostler.core.ssl.verdict import Code, Reason, Verdict
 from hostler.core.ssl.verifier import second_refusal
+
+if TYPE_CHECKING:
+    from hostler.core.ssl.revocation import Revocation
 
 DEFAULT_SECONDS = 20.0
 
@@ -96,6 +97,8 @@ def judge_bytes(
 
     A leaf that cannot be read is a verdict too; what else cannot be read is passed over.
     """
+    from hostler.core.ssl.reading import read_contents
+
     contents = read_contents(leaf, "leaf")
     if not contents.certificates:
         message = str(contents.faults[0]) if contents.faults else "no certificate is in it"
@@ -134,6 +137,8 @@ def _judged_again(
 
 
 def _revoked(path: Path, revocation: Revocation, rules: Rules, ends_at: float) -> Iterator[Reason]:
+    from hostler.core.ssl.revocation import revoked
+
     return revoked(path.certificates, revocation, rules.moment, rules.profile, ends_at)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hostler.core.ssl import pem
 from hostler.core.ssl.certificate import Certificate, parse_errors
-from hostler.core.ssl.reading import read_contents
 
 STORES = (
     Path("/etc/ssl/certs/ca-certificates.crt"),
@@ -69,6 +68,9 @@ def _by_name(path: Path, _version: tuple[int, int, int]) -> Mapping[bytes, list[
 
 @lru_cache(maxsize=8)
 def _read(path: Path, _version: tuple[int, int, int]) -> tuple[Certificate, ...]:
+    # What reads every form takes longer to import than the system's store needs to be read.
+    from hostler.core.ssl.reading import read_contents
+
     contents = read_contents(_bytes(path), str(path), max_bytes=MAX_STORE_BYTES)
     if not contents.certificates:
         faults = "; ".join(map(str, contents.faults[:3]))
