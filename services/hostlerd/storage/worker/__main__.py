@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from hostlerd.storage.worker import server
+from hostlerd.storage.worker.saved import SYSTEM_UNITS
 
 
 def main() -> None:
@@ -15,11 +16,12 @@ def main() -> None:
     parser.add_argument("--listen", type=Path)
     state = os.environ.get("STATE_DIRECTORY", "/var/lib/hostler-storage-worker")
     parser.add_argument("--state", type=Path, default=Path(state))
+    parser.add_argument("--units", type=Path, default=SYSTEM_UNITS)
     parser.add_argument("--idle-s", type=float, default=server.IDLE_S)
     words = parser.parse_args()
     os.umask(0o077)
     words.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    server.serve(words.listen, words.state, words.idle_s)
+    server.serve(words.listen, words.state, words.units, words.idle_s)
 
 
 if __name__ == "__main__":

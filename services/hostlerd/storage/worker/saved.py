@@ -24,6 +24,8 @@ from hostlerd.storage.worker.refused import Refused
 from hostlerd.storage.worker.tools import probe
 
 MOST_KEPT = 256
+#: Where units of this host's own lie. systemd.unit(5).
+SYSTEM_UNITS = Path("/etc/systemd/system")
 _MIB = 1 << 20
 _AROUND_BYTES = 4096
 # The copies of a btrfs superblock: btrfs rescue would find them.
@@ -34,8 +36,14 @@ _WIPEFS = "/usr/sbin/wipefs"
 class Store:
     """The folder where it is kept: the newest of all, in a number that is bounded."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, units: Path = SYSTEM_UNITS) -> None:
         self._folder = folder
+        self.units = units
+
+    @property
+    def backups(self) -> Path:
+        """The folder beside it, where definitions of backups are kept."""
+        return self._folder.with_name("backups")
 
     def save(self, device: Device, operation: str) -> str:
         """Keep what will be overwritten on a device, on disk; answer its name. Raises OSError."""

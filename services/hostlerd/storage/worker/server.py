@@ -20,9 +20,9 @@ IDLE_S = 30.0
 SEND_TIMEOUT_S = 30.0
 
 
-def serve(listen: Path | None, state: Path, idle_s: float) -> None:
+def serve(listen: Path | None, state: Path, units: Path, idle_s: float) -> None:
     """Serve until nobody has asked for a while."""
-    store = Store(state / "saved")
+    store = Store(state / "saved", units)
 
     def answer(peer: socket.socket) -> None:
         answer_lines(
