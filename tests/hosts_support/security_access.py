@@ -157,6 +157,15 @@ hostler.api.storage.v1.BtrfsService/BalanceBtrfs              TTTU DD D++ TD+
 hostler.api.storage.v1.BtrfsService/CreateSubvolume           TTTU DD D++ TD+
 hostler.api.storage.v1.BtrfsService/CreateSnapshot            TTTU DD D++ TD+
 hostler.api.storage.v1.BtrfsService/DeleteSubvolume           TTTU DD DD+ TD+
+hostler.api.storage.v1.BackupService/ListBackups              TTTU DD +++ T++
+hostler.api.storage.v1.BackupService/GetBackup                TTTU DD +++ T++
+hostler.api.storage.v1.BackupService/ApplyBackup              TTTU DD DD+ TD+
+hostler.api.storage.v1.BackupService/DeleteBackup             TTTU DD D++ TD+
+hostler.api.storage.v1.BackupService/RunBackup                TTTU DD D++ TD+
+hostler.api.storage.v1.BackupService/ListSnapshots            TTTU DD +++ T++
+hostler.api.storage.v1.BackupService/RestoreBackup            TTTU DD DD+ TD+
+hostler.api.storage.v1.BackupService/DrillBackup              TTTU DD D++ TD+
+hostler.api.storage.v1.BackupService/ForgetSnapshots          TTTU DD DD+ TD+
 hostler.api.storage.v1.PartitionService/GetTable              TTTU DD +++ T++
 hostler.api.storage.v1.PartitionService/BackupTable           TTTU DD +++ T++
 hostler.api.storage.v1.PartitionService/ApplyTable            TTTU DD DD+ TD+

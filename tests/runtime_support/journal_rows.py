@@ -119,6 +119,14 @@ OF_THE_WORKER = (
             *("BalanceBtrfs", "CreateSubvolume", "CreateSnapshot", "DeleteSubvolume"),
         )
     }
+    | {
+        # And of the programs that run restic: test_storage_backup.py.
+        f"hostler.api.storage.v1.BackupService/{name}"
+        for name in (
+            *("ApplyBackup", "DeleteBackup", "RunBackup", "RestoreBackup", "DrillBackup"),
+            "ForgetSnapshots",
+        )
+    }
 )
 
 

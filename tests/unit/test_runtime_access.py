@@ -38,6 +38,7 @@ ROOT_EQUIVALENT = {
     *("RunProcess", "StartProcess"),
     *("StartPayloadTrace", "StreamPayloadTrace", "QueryPayloadCapture"),
     "IssueIdentity",
+    *("ApplyBackup", "RestoreBackup"),
 }
 CHANGE = {
     *("CreateNamespace", "DeleteNamespace", "ApplyNamespaces"),
@@ -52,6 +53,7 @@ CHANGE = {
     *("ApplyDeployment", "DeleteDeployment", "CreateSigningRequest", "InstallCertificate"),
     *("InstallCertificates", "RenewDeployment", "RevokeDeployedCertificate", "WriteChain"),
     *("SetLabel", "GrowFilesystem"),
+    *("DeleteBackup", "RunBackup", "DrillBackup"),
     *("FailMember", "RemoveMember", "CheckArray", "RepairArray", "SetSyncSpeed"),
     *("StopArray", "AssembleArray"),
     *("ScrubBtrfs", "ResetErrorCounters", "RemoveDevice", "BalanceBtrfs"),
@@ -62,6 +64,7 @@ DESTROY = {
     *("CreateArray", "AddMember", "ReplaceMember", "GrowArray", "DeleteArray"),
     *("ApplyTable", "RestoreTable", "CopyTable"),
     *("AddDevice", "ReplaceDevice", "DeleteSubvolume"),
+    "ForgetSnapshots",
 }
 
 

@@ -37,7 +37,13 @@ from hostlerd.ssl.kernel.installer_client import Installer
 from hostlerd.ssl.model import authority, chain, deployment_steps
 from hostlerd.storage.kernel.changing import Changing
 from hostlerd.storage.kernel.worker_client import Worker
-from hostlerd.storage.model import array_steps, btrfs_steps, filesystem_steps, table_steps
+from hostlerd.storage.model import (
+    array_steps,
+    backup_steps,
+    btrfs_steps,
+    filesystem_steps,
+    table_steps,
+)
 from hostlerd.tracing.kernel.store import Store
 from hostlerd.tracing.model import stored
 from hostlerd.tracing.model.stored import Bounds
@@ -59,7 +65,7 @@ MODULES = {
     "firewall": (firewall_steps, address_set, connection),
     "tracing": (stored,),
     "ssl": (deployment_steps, chain),
-    "storage": (filesystem_steps, array_steps, table_steps, btrfs_steps),
+    "storage": (filesystem_steps, array_steps, backup_steps, table_steps, btrfs_steps),
     "bundle": (pushing,),
     "authority": (authority,),
 }

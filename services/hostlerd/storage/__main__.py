@@ -5,6 +5,8 @@ from __future__ import annotations
 from hostler.api.storage.v1 import (
     array_pb2,
     array_pb2_grpc,
+    backup_pb2,
+    backup_pb2_grpc,
     btrfs_pb2,
     btrfs_pb2_grpc,
     filesystem_pb2,
@@ -17,11 +19,13 @@ from hostler.api.storage.v1 import (
 from hostlerd.runtime.domain import Domain, Runtime, Service
 from hostlerd.runtime.server import main
 from hostlerd.storage.kernel import Kernel
+from hostlerd.storage.kernel.backups import doors
 from hostlerd.storage.kernel.changing import Changing
 from hostlerd.storage.kernel.probe import PROBES
 from hostlerd.storage.kernel.worker_client import Worker
 from hostlerd.storage.service.array import ArrayService
 from hostlerd.storage.service.array_follow import Following
+from hostlerd.storage.service.backup import BackupService
 from hostlerd.storage.service.btrfs import BtrfsService
 from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
@@ -31,7 +35,7 @@ from hostlerd.storage.service.partition import PartitionService
 def build(runtime: Runtime) -> Domain:
     """Put the domain together. It has nothing that a boot would have to bring back."""
     kernel = Kernel()
-    changing = Changing(Worker())
+    changing = Changing(Worker(), doors())
     changes = runtime.changes(changing)
     return Domain(
         services=(
@@ -54,6 +58,11 @@ def build(runtime: Runtime) -> Domain:
                 btrfs_pb2.DESCRIPTOR.services_by_name["BtrfsService"],
                 btrfs_pb2_grpc.add_BtrfsServiceServicer_to_server,
                 BtrfsService(runtime, kernel, changing, changes),
+            ),
+            Service(
+                backup_pb2.DESCRIPTOR.services_by_name["BackupService"],
+                backup_pb2_grpc.add_BackupServiceServicer_to_server,
+                BackupService(runtime, changing, changes),
             ),
             Service(
                 partition_pb2.DESCRIPTOR.services_by_name["PartitionService"],

@@ -264,3 +264,105 @@ class SubvolumeChanged(DomainError):
     """What is at the path is not as the plan saw it. Nothing was done."""
 
     code, reason = Code.ABORTED, "SUBVOLUME_CHANGED"
+
+
+class BackupNotFound(DomainError):
+    """No backup of this host is called that."""
+
+    code, reason = Code.NOT_FOUND, "BACKUP_NOT_FOUND"
+
+
+class BackupBusy(DomainError):
+    """Something of the backup goes on that has to be over before."""
+
+    code, reason = Code.FAILED_PRECONDITION, "BACKUP_BUSY"
+
+
+class BackupDamaged(DomainError):
+    """What defines the backup cannot be read."""
+
+    code, reason = Code.DATA_LOSS, "BACKUP_DAMAGED"
+
+
+class BackupIncomplete(DomainError):
+    """Some files could not be read: the snapshot is without them."""
+
+    code, reason = Code.FAILED_PRECONDITION, "BACKUP_INCOMPLETE"
+
+
+class DrillFailed(DomainError):
+    """The backup cannot be restored as it was; the message names what is damaged."""
+
+    code, reason = Code.DATA_LOSS, "DRILL_FAILED"
+
+
+class RepositoryMissing(DomainError):
+    """No repository is where one was."""
+
+    code, reason = Code.FAILED_PRECONDITION, "REPOSITORY_MISSING"
+
+
+class RepositoryChanged(DomainError):
+    """Another repository is where the backup's own was."""
+
+    code, reason = Code.FAILED_PRECONDITION, "REPOSITORY_CHANGED"
+
+
+class RepositoryLocked(DomainError):
+    """Somebody else works on the repository."""
+
+    code, reason = Code.FAILED_PRECONDITION, "REPOSITORY_LOCKED"
+
+
+class PasswordWrong(DomainError):
+    """The password does not open the repository, or its keys are damaged."""
+
+    code, reason = Code.FAILED_PRECONDITION, "PASSWORD_WRONG"
+
+
+class SecretUnusable(DomainError):
+    """A file of secrets is not there, is not root's alone, or holds something else."""
+
+    code, reason = Code.FAILED_PRECONDITION, "SECRET_UNUSABLE"
+
+
+class SnapshotNotFound(DomainError):
+    """The backup has no such snapshot."""
+
+    code, reason = Code.NOT_FOUND, "SNAPSHOT_NOT_FOUND"
+
+
+class SnapshotLacksIt(DomainError):
+    """The snapshot has nothing of what was to be restored."""
+
+    code, reason = Code.NOT_FOUND, "SNAPSHOT_LACKS_IT"
+
+
+class TargetUnusable(DomainError):
+    """The place is not empty, not root's alone, or not apart from what is backed up."""
+
+    code, reason = Code.FAILED_PRECONDITION, "TARGET_UNUSABLE"
+
+
+class NoSpace(DomainError):
+    """The place has too little room for what is to be restored."""
+
+    code, reason = Code.FAILED_PRECONDITION, "NO_SPACE"
+
+
+class ResticFailed(DomainError):
+    """restic did not do it; the message has its words."""
+
+    code, reason = Code.FAILED_PRECONDITION, "RESTIC_FAILED"
+
+
+class RunLost(DomainError):
+    """The program that did it has ended in the middle."""
+
+    code, reason = Code.ABORTED, "RUN_NOT_FOUND"
+
+
+class RunStopped(DomainError):
+    """It was told to stop."""
+
+    code, reason = Code.ABORTED, "STOPPED"

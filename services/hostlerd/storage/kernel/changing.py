@@ -19,8 +19,9 @@ _ANSWERS_MOST = 256
 class Changing(Recoverable):
     """Carries out steps, and keeps what the worker told of the last ones."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, doors: Mapping[str, Worker] | None = None) -> None:
         self.worker = worker
+        self.doors = doors or {}
         self._answers: OrderedDict[Step, Mapping[str, Any]] = OrderedDict()
 
     @property
@@ -48,7 +49,8 @@ class Changing(Recoverable):
 
     def apply(self, step: Step) -> None:
         """Carry out one step. Raises DomainError; then nothing of it remains."""
-        self._answers[step] = self.worker.apply(step)
+        door = self.doors.get(getattr(step, "door", ""), self.worker)
+        self._answers[step] = door.apply(step)
         while len(self._answers) > _ANSWERS_MOST:
             self._answers.popitem(last=False)
 

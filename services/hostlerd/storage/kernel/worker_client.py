@@ -33,12 +33,19 @@ _REASONS: Mapping[str, type[DomainError]] = {
         *(errors.ArrayExists, errors.ArrayBusy, errors.LastCopy),
         *(errors.DeviceTooSmall, errors.BtrfsBusy, errors.BtrfsRefused),
         *(errors.SubvolumeExists, errors.SubvolumeBusy, errors.SubvolumeChanged),
+        *(errors.BackupNotFound, errors.BackupBusy, errors.BackupDamaged, errors.BackupIncomplete),
+        *(errors.DrillFailed, errors.RepositoryMissing, errors.RepositoryChanged),
+        *(errors.RepositoryLocked, errors.PasswordWrong, errors.SecretUnusable),
+        *(errors.SnapshotNotFound, errors.SnapshotLacksIt, errors.TargetUnusable, errors.NoSpace),
+        *(errors.ResticFailed, errors.RunLost, errors.RunStopped),
     )
 }
 
 
 class Worker:
     """The worker, as far as the domain needs it. Every method blocks, within bounds."""
+
+    program = "storage worker"
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
@@ -66,16 +73,17 @@ class Worker:
                     said = lines.readline(MAX_ANSWER_BYTES)
         except OSError as e:
             words = "did not answer in time" if isinstance(e, TimeoutError) else e.strerror
-            raise errors.WorkerUnavailable(f"storage worker: {words}") from e
+            raise errors.WorkerUnavailable(f"{self.program}: {words}") from e
         if not said.endswith(b"\n"):
-            raise errors.WorkerUnavailable("the storage worker closed the connection")
+            raise errors.WorkerUnavailable(f"the {self.program} closed the connection")
         answer: dict[str, Any] = json.loads(said)
         if not answer.pop("ok"):
-            raise _refusal(answer)
+            raise refusal(answer)
         return answer
 
 
-def _refusal(answer: Mapping[str, Any]) -> DomainError:
+def refusal(answer: Mapping[str, Any]) -> DomainError:
+    """What stands behind a refusal that came over a socket."""
     reason, message = answer["reason"], answer["message"]
     violations = [Violation(v["field"], v["description"]) for v in answer["violations"]]
     if reason == "INVALID" and violations:
