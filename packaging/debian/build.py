@@ -109,9 +109,12 @@ DOMAINS = (
         (
             *("hostler-storage.socket", "hostler-storage.service"),
             *("hostler-storage-worker.socket", "hostler-storage-worker.service"),
+            *("hostler-storage-backup.socket", "hostler-storage-backup.service"),
+            *("hostler-storage-restore.socket", "hostler-storage-restore.service"),
+            "hostler-storage-backup@.service",
             "hostler-job@storage.service.d/domain.conf",
         ),
-        parts=("worker",),
+        parts=("worker", "backup"),
     ),
     Domain(
         "ssl",

@@ -30,7 +30,7 @@ NOT_WHO = {
 }
 # Source: capabilities(7).
 CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, NET_ADMIN = 0, 1, 2, 5, 12
-FOWNER, SETGID, SETUID, NET_BIND_SERVICE = 3, 6, 7, 10
+FOWNER, FSETID, SETGID, SETUID, NET_BIND_SERVICE, SETFCAP = 3, 4, 6, 7, 10, 31
 SYS_PTRACE, SYS_ADMIN, MKNOD, PERFMON, BPF = 19, 21, 27, 38, 39
 NETNS, FIREWALL = {NET_ADMIN, SYS_ADMIN}, {NET_ADMIN}
 TRACING = {DAC_READ_SEARCH, SYS_PTRACE, PERFMON, BPF}
@@ -39,6 +39,7 @@ INSTALLER = {CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE
 STORAGE = {DAC_READ_SEARCH}
 # Beside SYS_RESOURCE, which nobody has on a host that is a container.
 WORKER = {DAC_OVERRIDE, SYS_ADMIN, MKNOD}
+BACKUP, RESTORE = {DAC_READ_SEARCH}, {CHOWN, FOWNER, FSETID, DAC_OVERRIDE, SETFCAP, MKNOD}
 LAUNCHER = {CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SYS_PTRACE, SYS_ADMIN}
 
 # One capability for links and rules, which the kernel does not tell apart: each of the two daemons
@@ -89,6 +90,18 @@ OF_WORKER = OF_ROOT | {
     *("write_own_code", "write_policies", "read_passwords", "list_home_of_root"),
     *("write_sysctl_outside_net", "make_a_control_group", "read_environment_of_another"),
 }
+# It reads any file, for that is what it is for, and sends it to where repositories are.
+OF_BACKUP = {"internet_socket", "list_home_of_root", "read_passwords"} | {
+    "list_state_of_another_domain",
+}
+# It restores as root, to anywhere but the system's own places and Hostler's.
+OF_RESTORE = OF_ROOT | {
+    *("internet_socket", "make_a_device", "list_home_of_root", "read_passwords"),
+    *("list_state_of_another_domain", "connect_to_private_socket_of_another_domain"),
+    "connect_to_launcher",
+    # A program that is restored has its mode back; a /proc that somebody has mounted elsewhere.
+    *("set_uid_file", "write_sysctl_outside_net"),
+}
 # Each unit: its domain, its capabilities, and what of the probe's attempts it can do, and why.
 UNITS: dict[str, tuple[str, set[int], set[str]]] = {
     "hostler-netns.service": ("netns", NETNS, OF_NETNS),
@@ -109,6 +122,10 @@ UNITS: dict[str, tuple[str, set[int], set[str]]] = {
     "hostler-storage.service": ("storage", STORAGE, OF_STORAGE),
     "hostler-revert@storage.service": ("storage", set(), set()),
     "hostler-storage-worker.service": ("storage", WORKER, OF_WORKER),
+    "hostler-storage-backup.service": ("storage", BACKUP, OF_BACKUP),
+    "hostler-storage-restore.service": ("storage", RESTORE, OF_RESTORE),
+    # It asks for a run, and can do nothing else.
+    "hostler-storage-backup@x.service": ("storage", set(), set()),
     # It reads any key and any process.
     "hostler-ssl-reader.service": ("ssl", READER, OF_READER),
     # Neither has a way out, nor any other's files; the responder waits on a socket of systemd's.

@@ -50,10 +50,15 @@ EXPOSURE = {
     "hostler-ssl-challenge.service": 1.5,
     # As with the launcher: a mount namespace of its own would hide the host's mounts from it.
     "hostler-storage-worker.service": 4.0,
+    # It reads any file, and talks to repositories anywhere.
+    "hostler-storage-backup.service": 2.5,
+    # It gives files back as they were, as root, wherever the caller says.
+    "hostler-storage-restore.service": 4.0,
+    "hostler-storage-backup@x.service": 1.5,
 }
 # Source: capabilities(7).
 CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, NET_ADMIN = 0, 1, 2, 5, 12
-FOWNER, SETGID, SETUID, NET_BIND_SERVICE = 3, 6, 7, 10
+FOWNER, FSETID, SETGID, SETUID, NET_BIND_SERVICE, SETFCAP = 3, 4, 6, 7, 10, 31
 SYS_PTRACE, SYS_ADMIN, SYS_RESOURCE, MKNOD, PERFMON, BPF = 19, 21, 24, 27, 38, 39
 CAPABILITIES = {
     "netns": {NET_ADMIN, SYS_ADMIN},
@@ -62,11 +67,14 @@ CAPABILITIES = {
     "ssl": set(),
     "storage": {DAC_READ_SEARCH},
     "storage-worker": {DAC_OVERRIDE, FOWNER, SYS_ADMIN, SYS_RESOURCE, MKNOD},
+    "storage-backup": {DAC_READ_SEARCH},
+    "storage-restore": {CHOWN, FOWNER, FSETID, DAC_OVERRIDE, SETFCAP, MKNOD},
     "ssl-reader": {DAC_READ_SEARCH, SYS_PTRACE},
     "ssl-signer": set(),
     "ssl-installer": {CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE},
     "launcher": {CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SYS_PTRACE, SYS_ADMIN},
 }
+OF_ROOT = {"launcher", "ssl-installer", "storage-worker", "storage-restore"}
 # What nobody has on a host that is a container.
 NOT_IN_A_LAB = {SYS_RESOURCE}
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -81,6 +89,8 @@ def awake(lab: Lab, h1: Host) -> Iterator[Host]:
     h1.run(["systemctl", "start", "hostler-ssl-reader.service", "hostler-ssl-signer.service"])
     h1.run(["systemctl", "start", "hostler-ssl-installer.service", "hostler-storage.service"])
     h1.run(["systemctl", "start", "hostler-storage-worker.service"])
+    h1.run(["systemctl", "start", "hostler-storage-backup.service"])
+    h1.run(["systemctl", "start", "hostler-storage-restore.service"])
     yield h1
 
 
@@ -102,9 +112,7 @@ def test_a_running_daemon_has_its_capabilities_and_no_other(awake: Host, daemon:
     assert held["CapInh"] <= wanted
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
-    user = (
-        "root" if daemon in {"launcher", "ssl-installer", "storage-worker"} else f"hostler-{daemon}"
-    )
+    user = "root" if daemon in OF_ROOT else f"hostler-{daemon}"
     uid = awake.run(["id", "-u", user]).stdout.strip()
     assert status["Uid"].split() == [uid] * 4
     print(f"\n{daemon}, pid {pid}: {status['CapEff']}, uid {uid}")

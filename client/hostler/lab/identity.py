@@ -23,7 +23,8 @@ SOCKETS = (
     *("hostler-netns.socket", "hostler-firewall.socket", "hostler-tracing.socket"),
     *("hostler-ssl.socket", "hostler-ssl-reader.socket", "hostler-ssl-installer.socket"),
     *("hostler-ssl-signer.socket", "hostler-storage.socket", "hostler-launcher.socket"),
-    "hostler-storage-worker.socket",
+    *("hostler-storage-worker.socket", "hostler-storage-backup.socket"),
+    "hostler-storage-restore.socket",
 )
 RESTORES = ("hostler-restore@netns.service", "hostler-restore@firewall.service")
 

@@ -26,6 +26,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "systemd-resolved", "libnss-resolve", "dbus", "kmod"),
     *("iproute2", "iputils-ping", "nftables", "conntrack", "tcpdump", "strace", "procps"),
     *("python3", "curl", "openssl", "ca-certificates", "fdisk", "util-linux"),
+    *("restic",),
 )
 INSTALLED = (
     *("hostler-common", "hostler-netns", "hostler-firewall", "hostler-tracing", "hostler-ssl"),
