@@ -38,7 +38,7 @@ READER = {DAC_READ_SEARCH, SYS_PTRACE}
 INSTALLER = {CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE}
 STORAGE = {DAC_READ_SEARCH}
 # Beside SYS_RESOURCE, which nobody has on a host that is a container.
-WORKER = {DAC_OVERRIDE, SYS_ADMIN, MKNOD}
+WORKER = {DAC_OVERRIDE, SYS_ADMIN, SYS_PTRACE, MKNOD}
 BACKUP, RESTORE = {DAC_READ_SEARCH}, {CHOWN, FOWNER, FSETID, DAC_OVERRIDE, SETFCAP, MKNOD}
 LAUNCHER = {CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SYS_PTRACE, SYS_ADMIN}
 
@@ -89,6 +89,8 @@ OF_WORKER = OF_ROOT | {
     *("connect_to_private_socket_of_another_domain", "connect_to_launcher", "write_etc"),
     *("write_own_code", "write_policies", "read_passwords", "list_home_of_root"),
     *("write_sysctl_outside_net", "make_a_control_group", "read_environment_of_another"),
+    # It looks who holds what is to be unmounted.
+    "read_memory_of_another",
 }
 # It reads any file, for that is what it is for, and sends it to where repositories are.
 OF_BACKUP = {"internet_socket", "list_home_of_root", "read_passwords"} | {

@@ -66,7 +66,7 @@ CAPABILITIES = {
     "tracing": {DAC_READ_SEARCH, SYS_PTRACE, PERFMON, BPF},
     "ssl": set(),
     "storage": {DAC_READ_SEARCH},
-    "storage-worker": {DAC_OVERRIDE, FOWNER, SYS_ADMIN, SYS_RESOURCE, MKNOD},
+    "storage-worker": {DAC_OVERRIDE, FOWNER, SYS_ADMIN, SYS_PTRACE, SYS_RESOURCE, MKNOD},
     "storage-backup": {DAC_READ_SEARCH},
     "storage-restore": {CHOWN, FOWNER, FSETID, DAC_OVERRIDE, SETFCAP, MKNOD},
     "ssl-reader": {DAC_READ_SEARCH, SYS_PTRACE},

@@ -131,6 +131,12 @@ hostler.api.storage.v1.FilesystemService/GrowFilesystem       TTTU DD D++ TD+
 hostler.api.storage.v1.FilesystemService/CheckFilesystem      TTTU DD +++ T++
 hostler.api.storage.v1.FilesystemService/ListSaved            TTTU DD +++ T++
 hostler.api.storage.v1.FilesystemService/RestoreSaved         TTTU DD DD+ TD+
+hostler.api.storage.v1.MountService/ListMounts                TTTU DD +++ T++
+hostler.api.storage.v1.MountService/ApplyMount                TTTU DD DD+ TD+
+hostler.api.storage.v1.MountService/DeleteMount               TTTU DD D++ TD+
+hostler.api.storage.v1.MountService/ListSwaps                 TTTU DD +++ T++
+hostler.api.storage.v1.MountService/ApplySwap                 TTTU DD D++ TD+
+hostler.api.storage.v1.MountService/DeleteSwap                TTTU DD D++ TD+
 hostler.api.storage.v1.ArrayService/ListArrays                TTTU DD +++ T++
 hostler.api.storage.v1.ArrayService/GetArray                  TTTU DD +++ T++
 hostler.api.storage.v1.ArrayService/CreateArray               TTTU DD DD+ TD+

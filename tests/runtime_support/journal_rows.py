@@ -81,7 +81,7 @@ DEPLOYMENTS = {
     )
 } | {"hostler.api.ssl.v1.ChainService/WriteChain"}
 #: Methods whose changes are the storage worker's, a process that goes on without the daemon. See
-#: test_storage_{filesystem,array_daemon,btrfs}.py in tests/kernel.
+#: test_storage_{filesystem,array_daemon,btrfs,mount}.py in tests/kernel.
 OF_THE_WORKER = (
     {
         f"hostler.api.storage.v1.FilesystemService/{name}"
@@ -107,6 +107,10 @@ OF_THE_WORKER = (
             *("CheckArray", "RepairArray", "SetSyncSpeed", "StopArray", "AssembleArray"),
             "DeleteArray",
         )
+    }
+    | {
+        f"hostler.api.storage.v1.MountService/{name}"
+        for name in ("ApplyMount", "DeleteMount", "ApplySwap", "DeleteSwap")
     }
     | {
         f"hostler.api.storage.v1.PartitionService/{name}"

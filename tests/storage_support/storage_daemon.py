@@ -21,9 +21,11 @@ PROGRAM = """
 from pathlib import Path
 from hostlerd.runtime.server import main
 from hostlerd.storage.__main__ import build
+from hostlerd.storage.kernel.mount_units import MountUnits
 from hostlerd.storage.kernel.worker_client import Worker
 
 Worker.__init__.__defaults__ = (Path({socket!r}),)
+MountUnits.__init__.__defaults__ = (Path({root!r}),)
 main("storage", build)
 """
 CONFIG = """
@@ -75,7 +77,7 @@ class World:
 @contextmanager
 def world(place: Path) -> Iterator[World]:
     """A daemon with a worker, until the block ends."""
-    program = PROGRAM.format(socket=str(place / "worker.sock"))
+    program = PROGRAM.format(socket=str(place / "worker.sock"), root=str(place / "root"))
     with worker_process(place) as worker, running(place / "daemon", program) as daemon:
         (place / "storage.sock").symlink_to(place / "daemon/netns.sock")
         (place / "fleet.toml").write_text(f'[hosts.local]\naddress = "unix:{place}"\n')

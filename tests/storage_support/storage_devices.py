@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -101,12 +102,16 @@ def worker_process(
     folder: Path, idle_s: int = 3600, wrapper: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that listens at `worker.sock` of a folder, as a process of its own."""
-    door = folder / "worker.sock"
+    door, root = folder / "worker.sock", folder / "root"
+    for each in ("etc/systemd/system", "run/systemd/system"):
+        (root / each).mkdir(parents=True, exist_ok=True)
+    manager = Path(shutil.copy(Path(__file__).with_name("mount_manager.py"), root / "systemctl"))
+    manager.chmod(0o755)
     argv: Sequence[str] = (
         *wrapper,
         *(sys.executable, "-I", "-m", "hostlerd.storage.worker"),
         *("--listen", str(door), "--state", str(folder / "worker-state"), "--idle-s", str(idle_s)),
-        *("--units", str(folder)),
+        *("--units", str(folder), "--root", str(root), "--systemctl", str(manager)),
     )
     with (folder / "worker.log").open("wb") as log:
         program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -39,6 +39,7 @@ ROOT_EQUIVALENT = {
     *("StartPayloadTrace", "StreamPayloadTrace", "QueryPayloadCapture"),
     "IssueIdentity",
     *("ApplyBackup", "RestoreBackup"),
+    "ApplyMount",
 }
 CHANGE = {
     *("CreateNamespace", "DeleteNamespace", "ApplyNamespaces"),
@@ -54,6 +55,7 @@ CHANGE = {
     *("InstallCertificates", "RenewDeployment", "RevokeDeployedCertificate", "WriteChain"),
     *("SetLabel", "GrowFilesystem"),
     *("DeleteBackup", "RunBackup", "DrillBackup"),
+    *("DeleteMount", "ApplySwap", "DeleteSwap"),
     *("FailMember", "RemoveMember", "CheckArray", "RepairArray", "SetSyncSpeed"),
     *("StopArray", "AssembleArray"),
     *("ScrubBtrfs", "ResetErrorCounters", "RemoveDevice", "BalanceBtrfs"),

@@ -42,6 +42,7 @@ from hostlerd.storage.model import (
     backup_steps,
     btrfs_steps,
     filesystem_steps,
+    mount_steps,
     table_steps,
 )
 from hostlerd.tracing.kernel.store import Store
@@ -65,7 +66,10 @@ MODULES = {
     "firewall": (firewall_steps, address_set, connection),
     "tracing": (stored,),
     "ssl": (deployment_steps, chain),
-    "storage": (filesystem_steps, array_steps, backup_steps, table_steps, btrfs_steps),
+    "storage": (
+        *(filesystem_steps, array_steps, backup_steps, table_steps, btrfs_steps),
+        mount_steps,
+    ),
     "bundle": (pushing,),
     "authority": (authority,),
 }

@@ -24,6 +24,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "Make, wipe, label, grow and check filesystems.",
     ),
     "health": ("hostler.cli.storage_graph:health", "Whether all is well, and what is not."),
+    "mount": ("hostler.cli.storage_mount:mount", "Mount by units of systemd, and unmount."),
     "saved": ("hostler.cli.storage_filesystem:saved", "What was saved before an overwrite."),
     "show": ("hostler.cli.storage_graph:show", "What lies on what, from disks to mounts."),
     "space": ("hostler.cli.storage_graph:space", "How much room there is, honestly."),
@@ -31,6 +32,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "hostler.cli.storage_survival:survival",
         "The loss of which disk, controller or host each volume survives.",
     ),
+    "swap": ("hostler.cli.storage_mount:swap", "Which areas are swapped to."),
     "table": (
         "hostler.cli.storage_table:table",
         "Partition tables: show, back up, restore, copy, change.",

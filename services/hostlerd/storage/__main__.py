@@ -13,6 +13,8 @@ from hostler.api.storage.v1 import (
     filesystem_pb2_grpc,
     graph_pb2,
     graph_pb2_grpc,
+    mount_pb2,
+    mount_pb2_grpc,
     partition_pb2,
     partition_pb2_grpc,
 )
@@ -21,6 +23,7 @@ from hostlerd.runtime.server import main
 from hostlerd.storage.kernel import Kernel
 from hostlerd.storage.kernel.backups import doors
 from hostlerd.storage.kernel.changing import Changing
+from hostlerd.storage.kernel.mount_units import MountUnits
 from hostlerd.storage.kernel.probe import PROBES
 from hostlerd.storage.kernel.worker_client import Worker
 from hostlerd.storage.service.array import ArrayService
@@ -29,6 +32,7 @@ from hostlerd.storage.service.backup import BackupService
 from hostlerd.storage.service.btrfs import BtrfsService
 from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
+from hostlerd.storage.service.mount import MountService
 from hostlerd.storage.service.partition import PartitionService
 
 
@@ -48,6 +52,11 @@ def build(runtime: Runtime) -> Domain:
                 filesystem_pb2.DESCRIPTOR.services_by_name["FilesystemService"],
                 filesystem_pb2_grpc.add_FilesystemServiceServicer_to_server,
                 FilesystemService(runtime, kernel, changing, changes),
+            ),
+            Service(
+                mount_pb2.DESCRIPTOR.services_by_name["MountService"],
+                mount_pb2_grpc.add_MountServiceServicer_to_server,
+                MountService(runtime, kernel, MountUnits(), changes),
             ),
             Service(
                 array_pb2.DESCRIPTOR.services_by_name["ArrayService"],

@@ -366,3 +366,51 @@ class RunStopped(DomainError):
     """It was told to stop."""
 
     code, reason = Code.ABORTED, "STOPPED"
+
+
+class UnitNotOurs(DomainError):
+    """Something else declares that, or it was done by hand; the metadata says what."""
+
+    code, reason = Code.FAILED_PRECONDITION, "UNIT_NOT_OURS"
+
+
+class UnitChanged(DomainError):
+    """The unit is another one than when the plan was made. Nothing was done."""
+
+    code, reason = Code.ABORTED, "UNIT_CHANGED"
+
+
+class MountExists(DomainError):
+    """Another device has that mount."""
+
+    code, reason = Code.ALREADY_EXISTS, "MOUNT_EXISTS"
+
+
+class MountBusy(DomainError):
+    """Somebody uses what is mounted; the metadata tells who. It stays mounted."""
+
+    code, reason = Code.FAILED_PRECONDITION, "MOUNT_BUSY"
+
+
+class MountFailed(DomainError):
+    """The unit did not come up, or brought up something else. All is as it was before."""
+
+    code, reason = Code.FAILED_PRECONDITION, "MOUNT_FAILED"
+
+
+class MountPointStrange(DomainError):
+    """The mount point is no folder, or a link leads there."""
+
+    code, reason = Code.FAILED_PRECONDITION, "MOUNT_POINT_STRANGE"
+
+
+class LinkMissing(DomainError):
+    """The lasting name of the device does not lead to it."""
+
+    code, reason = Code.FAILED_PRECONDITION, "LINK_MISSING"
+
+
+class SwapNeeded(DomainError):
+    """Memory and the other areas would not hold what is swapped to this one."""
+
+    code, reason = Code.FAILED_PRECONDITION, "SWAP_NEEDED"

@@ -6,7 +6,8 @@ import os
 from dataclasses import replace
 
 from hostlerd.storage.kernel import arrays, boot, btrfs, lvm, mounts, signatures, sysfs
-from hostlerd.storage.model.observed import Mount, Observed, Unseen
+from hostlerd.storage.kernel.mount_units import MountUnits
+from hostlerd.storage.model.observed import FstabLine, Mount, Observed, Unseen
 
 # Filesystems that lie on no disk of this host, and those that are windows into the kernel.
 _WITHOUT_DISK = frozenset(
@@ -37,7 +38,7 @@ class Kernel:
             swaps=swaps,
             swap_files=swap_files,
             btrfs=btrfs.filesystems(mounted),
-            fstab=mounts.fstab(),
+            fstab=(*mounts.fstab(), *_units()),
             groups=groups,
             volumes=volumes,
             configured_arrays=arrays.configured(),
@@ -45,6 +46,15 @@ class Kernel:
             boot=boot.boot(),
             unseen=_told_once([*unseen, *silent, *unread]),
         )
+
+
+def _units() -> list[FstabLine]:
+    """The units that a boot brings up, of what lies on disks."""
+    return [
+        FstabLine(0, one.what, one.where, one.type, one.options, one.by)
+        for one in MountUnits().declared()
+        if one.lasting and one.type not in _WITHOUT_DISK
+    ]
 
 
 def _first_of_each(mounted: tuple[Mount, ...]) -> list[Mount]:

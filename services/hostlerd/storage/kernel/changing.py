@@ -31,7 +31,7 @@ class Changing(Recoverable):
 
     @property
     def one_way(self) -> Collection[type]:
-        """What has no way back and may be done twice is gone on with, once it has begun."""
+        """What may be done twice and is not to be taken back is gone on with, once it has begun."""
         return tuple(kind for kind in STEPS if getattr(kind, "one_way", False))
 
     @property

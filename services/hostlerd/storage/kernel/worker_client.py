@@ -38,6 +38,8 @@ _REASONS: Mapping[str, type[DomainError]] = {
         *(errors.RepositoryLocked, errors.PasswordWrong, errors.SecretUnusable),
         *(errors.SnapshotNotFound, errors.SnapshotLacksIt, errors.TargetUnusable, errors.NoSpace),
         *(errors.ResticFailed, errors.RunLost, errors.RunStopped),
+        *(errors.UnitNotOurs, errors.UnitChanged, errors.MountBusy, errors.MountFailed),
+        *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded),
     )
 }
 

@@ -157,13 +157,20 @@ class Btrfs:
 
 @dataclass(frozen=True, slots=True)
 class FstabLine:
-    """A line of fstab(5)."""
+    """A line of fstab(5), or a unit of systemd that says the same."""
 
     line: int
     source: str
     path: str
     type: str
     options: tuple[str, ...]
+    unit: str = ""
+    """The path of the unit; empty for a line."""
+
+    @property
+    def words(self) -> str:
+        """What an operator knows it by."""
+        return self.unit or f"fstab line {self.line}"
 
 
 @dataclass(frozen=True, slots=True)

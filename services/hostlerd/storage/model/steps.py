@@ -14,11 +14,13 @@ from hostlerd.storage.model import (
     backup_steps,
     btrfs_steps,
     filesystem_steps,
+    mount_steps,
     table_steps,
 )
 
 STEPS: tuple[type, ...] = (
     *filesystem_steps.STEPS,
+    *mount_steps.STEPS,
     *array_steps.STEPS,
     *backup_steps.STEPS,
     *table_steps.STEPS,

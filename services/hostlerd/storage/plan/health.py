@@ -59,9 +59,7 @@ def _read_only(seen: Observed) -> Iterator[Reason]:
     for mount in seen.mounts:
         line = wanted.get(mount.path)
         if mount.is_read_only and line is not None and "ro" not in line.options:
-            words = (
-                f"{mount.path} is read-only, though fstab line {line.line} mounts it for writing"
-            )
+            words = f"{mount.path} is read-only, though {line.words} mounts it for writing"
             yield Reason("FILESYSTEM_READ_ONLY", Level.CRITICAL, f"mount-{mount.path}", words)
 
 
@@ -90,12 +88,15 @@ def _fstab(seen: Observed) -> Iterator[Reason]:
             continue
         on_purpose = _NOT_MOUNTED_ON_PURPOSE.intersection(line.options)
         if line.path not in mounted and not on_purpose and _is_of_disk(line):
-            words = f"{line.path} of fstab line {line.line} ({line.source}) is not mounted"
+            words = f"{line.path} of {line.words} ({line.source}) is not mounted"
             yield Reason("NOT_MOUNTED", Level.WARNING, f"mount-{line.path}", words)
     numbers = {device.number for device in seen.devices}
-    for mount in seen.mounts if seen.fstab else ():
+    # A host without fstab, such as a container, declares its mounts elsewhere.
+    for mount in seen.mounts if any(not line.unit for line in seen.fstab) else ():
         if mount.path not in named and mount.root == "/" and mount.number in numbers:
-            words = f"{mount.path} is mounted and not in fstab: a boot would not bring it back"
+            words = (
+                f"{mount.path} is mounted and in no fstab or unit: a boot would not bring it back"
+            )
             yield Reason("NOT_IN_FSTAB", Level.WARNING, f"mount-{mount.path}", words)
 
 

@@ -28,7 +28,7 @@ def of_mounts(seen: Observed) -> Iterator[Reason]:
             names = ", ".join(one.name for one in wanted)
             words = (
                 f"{mount.path} is mounted from {', '.join(sorted(here))}; "
-                f"fstab line {line.line} ({line.source}) means {names}"
+                f"{line.words} ({line.source}) means {names}"
             )
             yield Reason("MOUNT_OTHER_DEVICE", Level.CRITICAL, f"mount-{mount.path}", words)
         told = named(seen, seen.boot.root) if mount.path == "/" and seen.boot.root else ()

@@ -1,4 +1,7 @@
-"""Starts the worker: `[--listen PATH] [--state FOLDER] [--idle-s S]`."""
+"""Starts the worker: `[--listen PATH] [--state FOLDER] [--idle-s S]`.
+
+`--root FOLDER` and `--systemctl PATH` say where units lie and who brings them up, for tests.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 from hostlerd.storage.worker import server
 from hostlerd.storage.worker.saved import SYSTEM_UNITS
+from hostlerd.storage.worker.units import Units
 
 
 def main() -> None:
@@ -18,10 +22,13 @@ def main() -> None:
     parser.add_argument("--state", type=Path, default=Path(state))
     parser.add_argument("--units", type=Path, default=SYSTEM_UNITS)
     parser.add_argument("--idle-s", type=float, default=server.IDLE_S)
+    parser.add_argument("--root", type=Path, default=Path("/"))
+    parser.add_argument("--systemctl", default="/usr/bin/systemctl")
     words = parser.parse_args()
     os.umask(0o077)
     words.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    server.serve(words.listen, words.state, words.units, words.idle_s)
+    brought_up = Units(words.root, words.systemctl)
+    server.serve(words.listen, words.state, words.units, words.idle_s, brought_up)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hostlerd.storage.worker import backup, btrfs, btrfs_subvolume, filesystem, md, restore, table
+from hostlerd.storage.worker import (
+    backup,
+    btrfs,
+    btrfs_subvolume,
+    filesystem,
+    md,
+    mount,
+    restore,
+    table,
+)
 from hostlerd.storage.worker.operation import Operation
 
 OPERATIONS: Mapping[str, Operation] = {
     **backup.OPERATIONS,
     **filesystem.OPERATIONS,
+    **mount.OPERATIONS,
     **restore.OPERATIONS,
     **md.OPERATIONS,
     **table.OPERATIONS,

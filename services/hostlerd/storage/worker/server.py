@@ -7,10 +7,11 @@ from pathlib import Path
 
 from hostlerd.privileged import door
 from hostlerd.privileged.lines import answer_lines
-from hostlerd.storage.worker import btrfs_work
+from hostlerd.storage.worker import btrfs_work, mount
 from hostlerd.storage.worker.carry import carry_out
 from hostlerd.storage.worker.operations import OPERATIONS
 from hostlerd.storage.worker.saved import Store
+from hostlerd.storage.worker.units import Units
 
 DAEMON_USER = "hostler-storage"
 PROGRAM = "storage-worker"
@@ -20,14 +21,15 @@ IDLE_S = 30.0
 SEND_TIMEOUT_S = 30.0
 
 
-def serve(listen: Path | None, state: Path, units: Path, idle_s: float) -> None:
+def serve(listen: Path | None, state: Path, units: Path, idle_s: float, brought_up: Units) -> None:
     """Serve until nobody has asked for a while."""
     store = Store(state / "saved", units)
+    table = {**OPERATIONS, **mount.operations(brought_up)}
 
     def answer(peer: socket.socket) -> None:
         answer_lines(
             peer,
-            lambda asked: carry_out(asked, OPERATIONS, store),
+            lambda asked: carry_out(asked, table, store),
             MAX_REQUEST_BYTES,
             IDLE_S,
             SEND_TIMEOUT_S,

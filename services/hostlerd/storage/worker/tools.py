@@ -13,7 +13,11 @@ from hostlerd.storage.model import blkid
 from hostlerd.storage.model.observed import Signature
 from hostlerd.storage.worker.refused import Refused
 
-_ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+_ENVIRONMENT = {
+    **{"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    # Without the capability to look into PID 1's root systemctl would take this for a chroot.
+    "SYSTEMD_IGNORE_CHROOT": "1",
+}
 _OUTPUT_BYTES_MOST = 4 << 20
 _WORDS_MOST = 2000
 _PROBE_TIMEOUT_S = 60.0
