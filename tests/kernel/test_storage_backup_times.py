@@ -32,7 +32,7 @@ def place(tmp_path: Path) -> Path:
 def test_a_schedule_is_a_timer_with_its_zone_and_goes_with_it(host: World, place: Path) -> None:
     wanted = definition(place, "timed", warn_after={"seconds": 3600})
     wanted["schedule"] = {"calendar": "*-*-* 02:30:00", "time_zone": "Europe/Berlin"}
-    timer = host.place / "hostler-storage-backup@timed.timer"
+    timer = host.place / "root/etc/systemd/system/hostler-storage-backup@timed.timer"
     for wrong in ("*-*-* 25:00:00", "someday"):
         faulty = {**wanted, "schedule": {**wanted["schedule"], "calendar": wrong}}
         apply = lambda one=faulty: host.call(NOUN, "ApplyBackup", backup=one)  # noqa: E731

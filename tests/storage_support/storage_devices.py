@@ -111,7 +111,7 @@ def worker_process(
         *wrapper,
         *(sys.executable, "-I", "-m", "hostlerd.storage.worker"),
         *("--listen", str(door), "--state", str(folder / "worker-state"), "--idle-s", str(idle_s)),
-        *("--units", str(folder), "--root", str(root), "--systemctl", str(manager)),
+        *("--root", str(root), "--systemctl", str(manager)),
     )
     with (folder / "worker.log").open("wb") as log:
         program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

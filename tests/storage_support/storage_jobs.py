@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from storage_daemon import PROGRAM, World
+from storage_daemon import World
 
 from hostler.api.common.v1 import change_pb2, job_pb2, job_pb2_grpc
 
@@ -32,7 +32,7 @@ def begin(
         "RUNTIME_DIRECTORY": str(root / "run"),
         "LOGS_DIRECTORY": str(root / "log"),
     }
-    program = PROGRAM.format(socket=str(host.place / "worker.sock"))
+    program = host.daemon.program
     with (root / "stderr").open("ab") as stderr:
         argv = [sys.executable, "-c", program, "job"]
         return change.job, subprocess.Popen(argv, env=env, stderr=stderr)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
 from hostlerd.runtime.codec import Registry
 from hostlerd.runtime.errors import InvalidRequest
 from hostlerd.storage import errors
+from hostlerd.storage.backup.server import Server
+from hostlerd.storage.model.backup_steps import BACKUP, RESTORE
 from hostlerd.storage.model.observed import Device, Mount, Observed, PartitionFacts, Signature
 from hostlerd.storage.model.steps import STEPS
 from hostlerd.storage.plan.choose import choose
@@ -115,7 +118,11 @@ def test_a_disk_is_in_use_through_its_partition() -> None:
         assert users(graph, "wwn-0x5000c500a1b2c3d4-part1") == words
 
 
-def test_every_step_is_an_operation_with_its_fields() -> None:
+def test_every_step_is_an_operation_with_its_fields(tmp_path: Path) -> None:
+    asked = {"": {name: frozenset(one.fields) for name, one in OPERATIONS.items()}} | {
+        door: {**Server(door, tmp_path, tmp_path).operations} for door in (BACKUP, RESTORE)
+    }
     for step in STEPS:
-        assert set(OPERATIONS[step.__name__].fields) == {one.name for one in fields(step)}
+        of_door = asked[getattr(step, "door", "")]
+        assert of_door[step.__name__] == {one.name for one in fields(step)}
     Registry(STEPS)

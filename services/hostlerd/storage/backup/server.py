@@ -55,6 +55,11 @@ class Server:
             **(self._of_backup() if role == "backup" else self._of_restore()),
         }
 
+    @property
+    def operations(self) -> Mapping[str, frozenset[str]]:
+        """What can be asked, and the fields that each has."""
+        return {name: frozenset(checks) for name, (checks, _) in self._table.items()}
+
     def serve(self, listen: Path | None, idle_s: float) -> None:
         """Serve until nobody has asked for a while and nothing goes on."""
         # What a program that was killed has left of a drill.

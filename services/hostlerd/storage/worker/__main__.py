@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 
 from hostlerd.storage.worker import server
-from hostlerd.storage.worker.saved import SYSTEM_UNITS
 from hostlerd.storage.worker.units import Units
 
 
@@ -20,15 +19,13 @@ def main() -> None:
     parser.add_argument("--listen", type=Path)
     state = os.environ.get("STATE_DIRECTORY", "/var/lib/hostler-storage-worker")
     parser.add_argument("--state", type=Path, default=Path(state))
-    parser.add_argument("--units", type=Path, default=SYSTEM_UNITS)
     parser.add_argument("--idle-s", type=float, default=server.IDLE_S)
     parser.add_argument("--root", type=Path, default=Path("/"))
     parser.add_argument("--systemctl", default="/usr/bin/systemctl")
     words = parser.parse_args()
     os.umask(0o077)
     words.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    brought_up = Units(words.root, words.systemctl)
-    server.serve(words.listen, words.state, words.units, words.idle_s, brought_up)
+    server.serve(words.listen, words.state, words.idle_s, Units(words.root, words.systemctl))
 
 
 if __name__ == "__main__":

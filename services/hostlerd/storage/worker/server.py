@@ -21,10 +21,10 @@ IDLE_S = 30.0
 SEND_TIMEOUT_S = 30.0
 
 
-def serve(listen: Path | None, state: Path, units: Path, idle_s: float, brought_up: Units) -> None:
+def serve(listen: Path | None, state: Path, idle_s: float, units: Units) -> None:
     """Serve until nobody has asked for a while."""
-    store = Store(state / "saved", units)
-    table = {**OPERATIONS, **mount.operations(brought_up)}
+    store = Store(state / "saved", units.lasting)
+    table = {**OPERATIONS, **mount.operations(units)}
 
     def answer(peer: socket.socket) -> None:
         answer_lines(

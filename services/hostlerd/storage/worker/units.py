@@ -38,6 +38,11 @@ class Units:
     root: Path = Path("/")
     systemctl: str = "/usr/bin/systemctl"
 
+    @property
+    def lasting(self) -> Path:
+        """The folder of units of this host's own that outlive a boot."""
+        return self.root / _LASTING
+
     def read(self, name: str) -> Kept | None:
         """The unit of a name; None if there is none. Raises Refused if it is not ours."""
         for folder in _OF_PACKAGES:
