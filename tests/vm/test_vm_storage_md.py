@@ -100,6 +100,8 @@ def test_a_disk_of_a_mirror_below_a_stripe_is_pulled_and_replaced(
     last = storage(guests, "array", "fail", "a", serial("a1"), check=False)
     assert last["reason"] == "LAST_COPY"
     eventually(lambda: "[2/1]" in vm1.read("/proc/mdstat"), 60)
+    # udev has mdadm take out what is unplugged: until it is through, a plan is soon another one.
+    vm1.run(["udevadm", "settle", "--timeout=60"], timeout_s=90)
 
     told = watched(guests, "array", "replace", "a", serial("blank"))
     assert told[-1].state == job_pb2.JOB_STATE_SUCCEEDED, told[-1]
