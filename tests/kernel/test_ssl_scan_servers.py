@@ -296,7 +296,14 @@ def test_sslyze_says_the_same(
     reports: dict[str, Report],
     by_sslyze: dict[str, scan_peers.Found],
 ) -> None:
-    compare("sslyze", label, by_sslyze[label], reports[label])
+    told, report = by_sslyze[label], reports[label]
+    for _ in range(2):
+        if not unexplained("sslyze", label, told, report):
+            break
+        # It takes a time-out for an answer, and on a busy machine there are some: what it says of
+        # the server alone, again and again, is what counts.
+        told = scan_peers.sslyze([world[1][label]], slowly=True)[label]
+    compare("sslyze", label, told, report)
 
 
 @pytest.fixture(scope="module")
@@ -330,14 +337,20 @@ def test_testssl_says_the_same(
         assert theirs.versions == {words.version_name(each) for each in reports[label].supported()}
 
 
-def compare(peer: str, label: str, theirs: scan_peers.Found, report: Report) -> None:
-    explained = [row for row in EXPLAINED if row[0] == peer and fnmatchcase(label, row[1])]
+def explained_for(peer: str, label: str) -> list[str]:
+    """The patterns of what a peer is known to say otherwise of a server, each with its reason."""
+    return [row[2] for row in EXPLAINED if row[0] == peer and fnmatchcase(label, row[1])]
+
+
+def unexplained(peer: str, label: str, theirs: scan_peers.Found, report: Report) -> set[str]:
+    known = explained_for(peer, label)
     found = scan_peers.differences(scan_peers.of_report(report), theirs)
-    unexplained = {
-        each for each in found if not any(fnmatchcase(each, row[2]) for row in explained)
-    }
-    assert unexplained == set(), f"{peer} says otherwise of {label}"
-    if not any("only ours: *" in row[2] for row in explained):
+    return {each for each in found if not any(fnmatchcase(each, one) for one in known)}
+
+
+def compare(peer: str, label: str, theirs: scan_peers.Found, report: Report) -> None:
+    assert unexplained(peer, label, theirs, report) == set(), f"{peer} says otherwise of {label}"
+    if not any("only ours: *" in one for one in explained_for(peer, label)):
         assert set(theirs.suites) == {words.version_name(each) for each in report.supported()}
 
 
