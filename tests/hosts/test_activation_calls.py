@@ -180,12 +180,12 @@ async def test_no_call_around_an_idle_exit_fails(doors: list[Door]) -> None:
 
 async def test_calls_around_an_idle_exit_without_retry_are_counted(doors: list[Door]) -> None:
     """Not a promise: how many callers without the retry meet an exit, printed as it is."""
-    tally, starts = await around_the_exit(doors, NO_RETRY)
+    tally, starts = await around_the_exit(of("h3", doors), NO_RETRY)
     print(f"\nwithout retry: {tally}; {starts} activations")
     for failure in tally.failures:
         print(f"  {failure}")
-    assert sum(tally.calls.values()) >= 200
-    assert starts >= 50
+    assert sum(tally.calls.values()) >= 80
+    assert starts >= 15
 
 
 @asynccontextmanager
