@@ -32,6 +32,13 @@ def backup(lab: Lab, host: Host) -> dict[str, Any]:
     return found
 
 
+def unwell(lab: Lab, host: Host) -> list[str]:
+    """What the host's health says of backups."""
+    told = support.hostler(lab, "-o", "json", "-H", host.name, "storage", "health")
+    reasons = json.loads(told)[0]["result"].get("reasons", [])
+    return [one["code"] for one in reasons if one["id"] == "backup-srv"]
+
+
 def test_a_timer_runs_it_and_a_drill_proves_it(lab: Lab, h1: Host) -> None:
     h1.run(["sh", "-ec", MAKE])
     ask = ("-H", h1.name, "--yes", "storage", "backup")
@@ -43,6 +50,7 @@ def test_a_timer_runs_it_and_a_drill_proves_it(lab: Lab, h1: Host) -> None:
         assert h1.run(["systemctl", "is-enabled", TIMER]).stdout.strip() == "enabled"
         ran = eventually(lambda: (one := backup(lab, h1)).get("last_good_run") and one, 90)
         assert ran["last_good_run"]["files"] == 2, ran
+        assert unwell(lab, h1) == ["NEVER_DRILLED"]
         # From now on only when it is asked for.
         support.hostler(lab, *ask, "apply", "srv", TREE, *where)
         assert h1.run(["systemctl", "list-unit-files", TIMER], check=False).returncode != 0
@@ -50,6 +58,7 @@ def test_a_timer_runs_it_and_a_drill_proves_it(lab: Lab, h1: Host) -> None:
         support.hostler(lab, *ask, "drill", "srv", "--full")
         drilled = eventually(lambda: not (one := backup(lab, h1)).get("busy") and one, 90)
         assert drilled.get("last_good_full_drill"), drilled
+        assert unwell(lab, h1) == []
         support.hostler(lab, *ask, "restore", "srv", "/var/lib/restored")
         eventually(lambda: not backup(lab, h1).get("busy"), 60)
         both = f"cd / && diff -r {TREE} /var/lib/restored{TREE} && stat -c '%a %U' "

@@ -20,7 +20,10 @@ from hostlerd.storage.model.backup import (
     faults,
 )
 from hostlerd.storage.model.backup_steps import ApplyBackup, BeginForget, DeleteBackup
+from hostlerd.storage.model.observed import Observed
+from hostlerd.storage.model.reason import Level
 from hostlerd.storage.plan import backup as plan
+from hostlerd.storage.plan.health import health
 
 NAMES = st.sampled_from(("srv", "etc", "x-1"))
 PATHS = st.lists(st.sampled_from(("/srv", "/etc", "/home")), min_size=1, unique=True).map(tuple)
@@ -123,6 +126,25 @@ def test_a_backup_is_no_backup_until_a_restore_of_it_is_proven():
     assert codes(runs=ran, drills=replace(drilled, last=bad)) == ["DRILL_FAILED"]
     # What is known of one repository says nothing of another one.
     assert ran.of("/backup") == Record(repository="/backup")
+
+
+def test_a_host_whose_backup_cannot_be_restored_is_not_well():
+    def told(now=1000, **more):
+        one = {"since_unix_s": 0, "runs": Record(), "drills": Record(), "is_busy": False, **more}
+        level, reasons = health(
+            Observed(devices=()), [Backup(replace(ONE, warn_after_s=100), **one)], now
+        )
+        assert all(each.id == f"backup-{ONE.name}" for each in reasons)
+        return level, [each.code for each in reasons]
+
+    good, bad = Outcome(unix_s=950, seconds=1), Outcome(unix_s=960, reason="X", message="why")
+    well = Record(last=good, good=good)
+    assert told(runs=well, drills=well) == (Level.GOOD, [])
+    assert told(runs=well) == (Level.WARNING, ["NEVER_DRILLED"])
+    assert told(runs=replace(well, last=bad), drills=well) == (Level.WARNING, ["BACKUP_FAILED"])
+    assert told(now=2000, runs=well, drills=well) == (Level.CRITICAL, ["BACKUP_LATE"])
+    failed = {"runs": well, "drills": replace(well, last=bad)}
+    assert told(**failed) == (Level.CRITICAL, ["DRILL_FAILED"])
 
 
 def test_a_restore_names_one_snapshot_and_a_place_apart():

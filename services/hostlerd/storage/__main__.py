@@ -46,7 +46,7 @@ def build(runtime: Runtime) -> Domain:
             Service(
                 graph_pb2.DESCRIPTOR.services_by_name["GraphService"],
                 graph_pb2_grpc.add_GraphServiceServicer_to_server,
-                GraphService(runtime, kernel),
+                GraphService(runtime, kernel, changing),
             ),
             Service(
                 filesystem_pb2.DESCRIPTOR.services_by_name["FilesystemService"],

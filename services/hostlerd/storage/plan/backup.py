@@ -24,10 +24,13 @@ from hostlerd.storage.model.backup_steps import (
     BeginRestore,
     DeleteBackup,
 )
+from hostlerd.storage.model.reason import Level, Reason
 
 SAMPLE_MOST = 10_000
 INCLUDE_MOST = 1000
 _ID_LEAST = 8
+# What could not be restored today if it had to be; the rest is to be looked after.
+_CRITICAL = frozenset(("BACKUP_LATE", "DRILL_FAILED"))
 
 
 def check(wanted: Definition) -> None:
@@ -154,6 +157,19 @@ def warnings(backup: Backup, now_unix_s: int) -> tuple[Notice, ...]:
     """What is not well with a backup."""
     name = backup.definition.name
     return tuple(Notice(code, words, name) for code, words in _warnings(backup, now_unix_s))
+
+
+def reasons(backup: Backup, now_unix_s: int) -> tuple[Reason, ...]:
+    """What a backup adds to the health of its host."""
+    return tuple(
+        Reason(
+            one.code,
+            Level.CRITICAL if one.code in _CRITICAL else Level.WARNING,
+            f"backup-{one.subject}",
+            f"backup {one.subject}: {one.message}",
+        )
+        for one in warnings(backup, now_unix_s)
+    )
 
 
 def _warnings(backup: Backup, now_unix_s: int) -> Iterator[tuple[str, str]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from hostlerd.storage.model.backup import Backup
 from hostlerd.storage.model.graph import Graph, Kind, Node
 from hostlerd.storage.model.observed import FstabLine, Observed
 from hostlerd.storage.model.reason import Level, Reason
-from hostlerd.storage.plan import arrays, places
+from hostlerd.storage.plan import arrays, backup, places
 from hostlerd.storage.plan.graph import build
 from hostlerd.storage.plan.space import spaces
 
@@ -16,7 +17,9 @@ LOW_PERCENT, FULL_PERCENT = 10, 3
 _NOT_MOUNTED_ON_PURPOSE = frozenset(("noauto", "x-systemd.automount", "nofail"))
 
 
-def health(seen: Observed) -> tuple[Level, tuple[Reason, ...]]:
+def health(
+    seen: Observed, backups: Sequence[Backup] = (), now_unix_s: int = 0
+) -> tuple[Level, tuple[Reason, ...]]:
     """The worst of all reasons, and the reasons, the worst first."""
     graph = build(seen)
     reasons = [
@@ -33,6 +36,7 @@ def health(seen: Observed) -> tuple[Level, tuple[Reason, ...]]:
         *_room(seen),
         *_fstab(seen),
         *_same_uuid(graph),
+        *(reason for one in backups for reason in backup.reasons(one, now_unix_s)),
     ]
     reasons.sort(key=lambda one: (-one.level, one.id, one.code))
     return max((one.level for one in reasons), default=Level.GOOD), tuple(reasons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,11 @@ import grpc.aio
 from hostler.api.common.v1 import change_pb2
 from hostler.api.storage.v1 import graph_pb2 as pb
 from hostlerd.runtime.domain import Runtime
+from hostlerd.runtime.errors import DomainError
 from hostlerd.storage.kernel import Kernel
+from hostlerd.storage.kernel.backups import Backups
+from hostlerd.storage.kernel.changing import Changing
+from hostlerd.storage.model.backup import Backup
 from hostlerd.storage.model.graph import Graph, Kind, Node
 from hostlerd.storage.model.observed import Boot, Unseen
 from hostlerd.storage.model.reason import Level, Reason
@@ -31,9 +36,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class GraphService:
     """Serves hostler.api.storage.v1.GraphService."""
 
-    def __init__(self, runtime: Runtime, kernel: Kernel) -> None:
+    def __init__(self, runtime: Runtime, kernel: Kernel, changing: Changing) -> None:
         self._runtime = runtime
         self._kernel = kernel
+        self._backups = Backups(changing.worker, changing.doors)
 
     async def GetGraph(self, request: pb.GetGraphRequest, context: Context) -> pb.GetGraphResponse:
         """Answer all nodes and edges."""
@@ -71,12 +77,20 @@ class GraphService:
     ) -> pb.GetHealthResponse:
         """Answer whether all is well."""
         seen = await self._runtime.blocking(self._kernel.look)
-        level, reasons = health(seen)
+        backups, unseen = await self._runtime.blocking(self._look_at_backups)
+        level, reasons = health(seen, backups, int(time.time()))
         return pb.GetHealthResponse(
             level=_LEVELS[level],
             reasons=[_reason(one) for one in reasons],
-            warnings=_warnings(seen.unseen),
+            warnings=_warnings((*seen.unseen, *unseen)),
         )
+
+    def _look_at_backups(self) -> tuple[tuple[Backup, ...], tuple[Unseen, ...]]:
+        """All backups; where they cannot be asked for, what there is to say of it."""
+        try:
+            return self._backups.all(), ()
+        except DomainError as error:
+            return (), (Unseen("BACKUPS_UNSEEN", "backups", str(error)[:500]),)
 
 
 def _node(of: Node) -> pb.Node:
