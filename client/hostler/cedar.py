@@ -15,6 +15,7 @@ from hostler.core.decision import CLASSES, ROOT_EQUIVALENT, Action, Decision, Po
 from hostler.fleet import PORTS
 from hostler.policy import PolicyError
 
+_PUSH = "/hostler.api.common.v1.BundleService/PushBundle"
 _CONTEXT = {
     "local": {"type": "Boolean", "required": True},
     "peer": {"type": "String", "required": True},
@@ -111,17 +112,39 @@ class Explanation:
         return not self.decision.allowed and self.approved.allowed
 
 
-def explain(bundle: Bundle, question: Question) -> Explanation:
-    """Answer why a call is allowed or denied; the groups of the question are the bundle's.
+class Judge:
+    """A bundle whose policies are parsed, to be asked many questions. Needs Cedar."""
 
-    Needs Cedar. Raises ValueError if the policies do not parse.
-    """
-    policies = Policies(bundle.cedar(), known_actions())
-    asked = replace(question, groups=bundle.groups_of(question.identity))
-    now = policies.decide(replace(asked, approvals=0))
-    if not decision.can_be_approved(question.action):
-        return Explanation(now, now)
-    return Explanation(now, policies.decide(replace(asked, approvals=1)))
+    def __init__(self, bundle: Bundle) -> None:
+        """Parse the policies. Raises ValueError if they do not parse."""
+        self._bundle = bundle
+        self._policies = Policies(bundle.cedar(), known_actions())
+
+    def explain(self, question: Question) -> Explanation:
+        """Answer why a call is allowed or denied; the question's groups are the bundle's."""
+        asked = replace(question, groups=self._bundle.groups_of(question.identity))
+        now = self._policies.decide(replace(asked, approvals=0))
+        if not decision.can_be_approved(question.action):
+            return Explanation(now, now)
+        return Explanation(now, self._policies.decide(replace(asked, approvals=1)))
+
+    def locked_out(self) -> tuple[str, ...]:
+        """The domains at whose doors no user who is in a group could push the next bundle.
+
+        Whether any of them has a certificate that is good, a bundle does not know.
+        """
+        (push,) = (a for a in known_actions() if a.method == _PUSH)
+        prefix = f"spiffe://{self._bundle.trust_domain}/user/"
+        users = [identity for identity in self._bundle.members if identity.startswith(prefix)]
+        return tuple(
+            domain
+            for domain in push.domains
+            if not any(self._may_push(user, push, domain) for user in users)
+        )
+
+    def _may_push(self, user: str, push: Action, domain: str) -> bool:
+        told = self.explain(Question(user, (), push, domain))
+        return told.decision.allowed or told.approval_needed
 
 
 def schema() -> dict[str, Any]:

@@ -201,6 +201,13 @@ def default_policies() -> tuple[Policy, ...]:
     return split_policies(text, "default.cedar")
 
 
+def starters() -> dict[str, str]:
+    """Answer policies to begin with, by name: Cedar texts for common teams."""
+    folder = resources.files("hostler").joinpath("policies/starters")
+    found = {entry.name: entry.read_text("utf-8") for entry in folder.iterdir()}
+    return {name.removesuffix(".cedar"): found[name] for name in sorted(found)}
+
+
 def read_policies(folder: Path) -> tuple[Policy, ...]:
     """Read the Cedar files of a CA's folder, by name. Raises PolicyError, OSError."""
     found: list[Policy] = []

@@ -129,6 +129,9 @@ def test_a_group_that_no_policy_names_is_warned_of(ready):
 
 
 def test_editing_by_hand_needs_signing(ready, tmp_path):
+    shut = as_json(ready("-o", "json", "policy", "check", ok=False))["problems"]
+    assert "no user could push the next bundle to netns" in shut
+    ready("policy", "grant", "alice", "admins")
     assert ready("policy", "check").returncode == 0
     own = tmp_path / "client/pki/policies/own.cedar"
     own.write_text('@id("own") forbid (principal, action in Action::"class/REED", resource);')
@@ -162,6 +165,33 @@ def test_what_is_refused_and_how(ready, tmp_path, arguments, code, said):
     assert (answer.returncode, said in answer.stderr) == (code, True), answer.stderr
     assert "Traceback" not in answer.stderr
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_a_bundle_that_locks_all_out_is_not_pushed(ready):
+    ready("fleet", "add", "h1", "127.0.0.1:1")
+    refused = ready("-H", "h1", "--yes", "policy", "push", ok=False)
+    assert refused.returncode == 1 and "no user could push the next one" in refused.stderr
+    forced = ready("-H", "h1", "--yes", "policy", "push", "--force", ok=False)
+    assert "no user could push" not in forced.stderr
+    ready("policy", "grant", "alice", "operators")
+    pushed = ready("-H", "h1", "--yes", "policy", "push", ok=False)
+    assert "no user could push" not in pushed.stderr
+
+
+def test_a_starter_is_added_once_and_signed(ready, tmp_path):
+    assert "two-persons" in ready("policy", "starters").stdout
+    assert '@id("two-persons")' in ready("policy", "starters", "two-persons").stdout
+    ready("policy", "starters", "two-persons", "--add")
+    again = ready("policy", "starters", "two-persons", "--add", ok=False)
+    assert again.returncode == 1 and "is there already" in again.stderr
+    ready("policy", "grant", "alice", "admins")
+    assert ready("policy", "check").returncode == 0
+    table = tmp_path / "cases.toml"
+    table.write_text('[[cases]]\nwho = "alice"\ncalls = ["DeleteRuleset"]\nexpect = "approval"\n')
+    told = as_json(ready("-o", "json", "policy", "test", str(table), ok=False))
+    assert [answer["answer"] for answer in told] == ["allow"]
+    table.write_text(table.read_text().replace("DeleteRuleset", "MakeFilesystem"))
+    assert ready("policy", "test", str(table)).returncode == 0
 
 
 def test_without_configuration_it_says_what_to_do(run):

@@ -211,21 +211,20 @@ def test_the_example_of_two_persons_holds_against_the_api():
 
 def test_it_is_explained_what_an_approval_would_do():
     bundle = signed(*POLICIES, example())
-    run = cedar.explain(bundle, question("alice", "RunProcess"))
+    run = cedar.Judge(bundle).explain(question("alice", "RunProcess"))
     assert run.approval_needed and run.decision.policies == ("two-persons",)
     assert run.approved.policies == ("admins-root-equivalent",)
-    start = cedar.explain(bundle, question("alice", "StartProcess"))
+    start = cedar.Judge(bundle).explain(question("alice", "StartProcess"))
     assert start.decision.allowed and not start.approval_needed
-    assert cedar.explain(
-        bundle, question("alice", "RunProcess", validate_only=True)
-    ).decision.allowed
-    denied = cedar.explain(bundle, question("vera", "RunProcess"))
+    planning = question("alice", "RunProcess", validate_only=True)
+    assert cedar.Judge(bundle).explain(planning).decision.allowed
+    denied = cedar.Judge(bundle).explain(question("vera", "RunProcess"))
     assert not denied.approval_needed and not denied.approved.allowed
     # A read cannot wait for anybody.
     never = Policy(
         "r", '@id("r") forbid (principal, action, resource) unless {context.approvals>0};'
     )
-    read = cedar.explain(signed(*POLICIES, never), question("vera", "ListNamespaces"))
+    read = cedar.Judge(signed(*POLICIES, never)).explain(question("vera", "ListNamespaces"))
     assert not read.decision.allowed and not read.approval_needed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ from hostler.cli.authority import AuthorityGroup, folder_option, open_authority
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.options import with_doors
+from hostler.cli.policy_answers import explain, test
+from hostler.cli.policy_starters import starters
 from hostler.cli.records import show_record, show_records
-from hostler.fleet import PORTS
 
 if TYPE_CHECKING:
-    from hostler.cedar import Explanation
-    from hostler.core.bundle import Bundle
+    from hostler.core.bundle import Bundle, Policy
     from hostler.pki import Authority
+    from hostler.policy import PolicySource
 
 
 @click.group(
@@ -34,6 +36,11 @@ def policy() -> None:
     The default policies know the groups viewers, operators and admins. A change here signs a new
     bundle; hosts follow it after `hostler policy push`.
     """
+
+
+policy.add_command(explain)
+policy.add_command(starters)
+policy.add_command(test)
 
 
 @policy.command(
@@ -111,6 +118,8 @@ def check(state: State, folder: Path | None) -> None:
     problems = []
     if cedar.is_available():
         problems += [*cedar.validate(policies), *cedar.too_wide(policies)]
+        if not problems:
+            problems += _locked_out(authority.policy_source(), policies)
     problems += [f"no policy names group {group}" for group in _unknown_groups(authority)]
     if not _is_signed(authority, authority.read_bundle()):
         problems.append("the bundle is not as its source: sign it with: hostler policy sign")
@@ -121,68 +130,6 @@ def check(state: State, folder: Path | None) -> None:
     }
     show_record(record, state.output)
     click.get_current_context().exit(1 if problems else 0)
-
-
-@policy.command(
-    epilog=examples(
-        "hostler policy explain alice StartProcess web/main",
-        "hostler policy explain host/web1 GetHost --domain netns",
-        "hostler policy explain local/root DeleteNamespace web --local",
-    )
-)
-@click.argument("user")
-@click.argument("method")
-@click.argument("resource", default="")
-@click.option("--domain", type=click.Choice(list(PORTS)), help="At this door. [default: the first]")
-@click.option("--local", is_flag=True, help="Through the host's unix socket.")
-@click.option("--bare-plan", "validate_only", is_flag=True, help="Asking for the plan alone.")
-@folder_option
-@pass_state
-def explain(state: State, /, user: str, method: str, folder: Path | None, **call: Any) -> None:
-    """Say what the signed policies answer to USER calling METHOD on RESOURCE, and why.
-
-    Exit 1 if it is denied.
-    """
-    from hostler import cedar
-    from hostler.core.decision import Question
-    from hostler.core.names import Identity
-
-    if not cedar.is_available():
-        raise click.ClickException("Cedar is not installed here: pip install cedarpy")
-    authority = open_authority(state, folder)
-    bundle = authority.read_bundle()
-    if bundle is None:
-        raise click.ClickException("no bundle was signed yet; do it with: hostler policy sign")
-    action = next((a for a in cedar.known_actions() if a.method.endswith(f"/{method}")), None)
-    if action is None:
-        raise click.UsageError(f"there is no method {method}")
-    identity = user if call["local"] else str(Identity.of(user, authority.trust_domain))
-    call["domain"] = call["domain"] or action.domains[0]
-    told = cedar.explain(bundle, Question(identity, (), action, **call))
-    record = {
-        "identity": identity,
-        "method": action.method,
-        "class": action.access_class,
-        "allowed": told.decision.allowed,
-        "approval_needed": told.approval_needed,
-        "policies": list(told.decision.policies),
-        "why": _why(told),
-    }
-    show_record(record, state.output)
-    click.get_current_context().exit(0 if told.decision.allowed else 1)
-
-
-def _why(told: Explanation) -> str:
-    decision = told.decision
-    if decision.errors:
-        return f"a policy cannot be evaluated: {'; '.join(decision.errors)}"
-    if decision.allowed:
-        return "a policy permits it, and none forbids it"
-    if told.approval_needed:
-        return "somebody else has to approve it"
-    if decision.unnamed:
-        return "the policies that permit it do not name its class, or the method itself"
-    return "a policy forbids it" if decision.policies else "no policy permits it"
 
 
 @policy.command(
@@ -198,13 +145,17 @@ def _why(told: Explanation) -> str:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The signed bundle. Default: bundle.json of the CA's folder.",
 )
+@click.option("--force", is_flag=True, help="Even if nobody could push the next one afterwards.")
 @with_doors
 @folder_option
 @pass_state
-def push(state: State, file: Path | None, doors: tuple[str, ...], folder: Path | None) -> None:
+def push(
+    state: State, file: Path | None, force: bool, doors: tuple[str, ...], folder: Path | None
+) -> None:
     """Push the signed bundle to every door of the selected hosts.
 
-    Each daemon verifies the CA's signature itself, and takes a newer version only.
+    Each daemon verifies the CA's signature itself, and takes a newer version only. A bundle by
+    which no user could push the next one is refused: only root at each host could put that right.
     """
     from hostler.cli.asking import refuse_background
     from hostler.core.bundle import MAX_BUNDLE_BYTES
@@ -220,7 +171,27 @@ def push(state: State, file: Path | None, doors: tuple[str, ...], folder: Path |
         signed = read_bounded(file, MAX_BUNDLE_BYTES)
     except ValueError as e:
         raise click.UsageError(str(e)) from e
+    if state.hosts and not force:
+        _refuse_lock_out(state, signed)
     state.change(PushBundle(signed, doors or domains()), lambda pushed: f"version {pushed.version}")
+
+
+def _refuse_lock_out(state: State, signed: bytes) -> None:
+    """Refuse a bundle by which nobody could push the next one; where Cedar is here to say so."""
+    from hostler import cedar
+    from hostler.core.bundle import BundleInvalid, verify
+
+    if state.local_only or not cedar.is_available():
+        return
+    try:
+        judge = cedar.Judge(verify(signed, state.context.ca.read_bytes()))
+    except (BundleInvalid, ValueError, OSError):
+        return  # Daemons say themselves what is wrong with it.
+    if closed := judge.locked_out():
+        raise click.ClickException(
+            f"with this bundle no user could push the next one to {', '.join(closed)}: "
+            "hostler policy grant USER admins, or --force"
+        )
 
 
 def _tell(state: State, authority: Authority, bundle: Bundle | None) -> None:
@@ -234,6 +205,15 @@ def _tell(state: State, authority: Authority, bundle: Bundle | None) -> None:
         click.echo("nothing to change")
     else:
         click.echo(f"signed version {bundle.version}: {authority.bundle_path}")
+
+
+def _locked_out(source: PolicySource, policies: Iterable[Policy]) -> Iterator[str]:
+    from datetime import UTC, datetime
+
+    from hostler import cedar
+
+    for domain in cedar.Judge(source.bundle(policies, datetime.now(UTC))).locked_out():
+        yield f"no user could push the next bundle to {domain}"
 
 
 def _unknown_groups(authority: Authority) -> list[str]:
