@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "approve": ("hostler.cli.approve:approve", "Approve what somebody else has asked for."),
     "audit": ("hostler.cli.audit:audit", "Read what was done, and by whom."),
     "completion": ("hostler.cli.completion:completion", "Print the shell's completion script."),
+    "doctor": ("hostler.cli.doctor:doctor", "What is not as it has to be, and what to do."),
     "firewall": ("hostler.cli.firewall:firewall", "Rulesets, NAT and forwards."),
     "fleet": ("hostler.cli.fleet:fleet", "The hosts: list, check, add, remove."),
     "host": ("hostler.cli.host:host", "What hosts are and what they can do."),

@@ -22,6 +22,7 @@ from hostler.api.firewall.v1 import (
 )
 from hostlerd.firewall.errors import NftRejected, ScratchUnavailable
 from hostlerd.firewall.kernel import Kernel
+from hostlerd.firewall.kernel.neighbours import neighbours
 from hostlerd.firewall.kernel.packet_log import PacketLog, configured
 from hostlerd.firewall.kernel.probe import PROBES
 from hostlerd.firewall.model.ruleset import Ruleset
@@ -65,6 +66,7 @@ def build(runtime: Runtime) -> Domain:
             _service(explain_pb2, explain_pb2_grpc, PreviewService(runtime, kernel, changes)),
         ),
         probes=PROBES,
+        neighbours=neighbours,
         restore=lambda: restore(kernel),
         tidy=kernel.sweep,
         due=lambda: _soonest(kernel.due(), packet_log.due()),

@@ -15,6 +15,7 @@ from hostler.api.netns.v1 import (
 from hostlerd.netns.kernel import Kernel
 from hostlerd.netns.kernel.handles import LauncherHandles
 from hostlerd.netns.kernel.launcher_client import Launcher
+from hostlerd.netns.kernel.neighbours import neighbours
 from hostlerd.netns.kernel.probe import PROBES
 from hostlerd.netns.kernel.process import Processes, probe_launcher
 from hostlerd.netns.kernel.task import LauncherTasks
@@ -82,6 +83,7 @@ def build(runtime: Runtime) -> Domain:
             ),
         ),
         probes=(*PROBES, probe_launcher),
+        neighbours=neighbours,
         restore=lambda: restore(kernel, processes),
         tidy=lambda: tidy(kernel, processes),
     )

@@ -52,6 +52,7 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
         self,
         domain: str,
         probes: Sequence[host.Probe],
+        neighbours: host.Neighbourhood,
         bundles: BundleStore,
         authorizer: Authorizer,
         certificate: Certificate | None,
@@ -62,6 +63,7 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
         self._domain = domain
         self._audit = audit
         self._probes = probes
+        self._neighbours = neighbours
         self._bundles = bundles
         self._authorizer = authorizer
         self._certificate = certificate
@@ -72,6 +74,7 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
     async def GetHost(self, request: host_pb2.GetHostRequest, context: Any) -> Any:
         """Get the host. Facts and capabilities are looked up once in the life of the daemon."""
         facts, capabilities = await self._known()
+        neighbours = await self._blocking(self._look_around)
         bundle = self._authorizer.bundle
         certificate = self._certificate
         return host_pb2.GetHostResponse(
@@ -95,6 +98,7 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
                 ),
                 caller=self._caller(),
                 audit_problem=self._audit.problem,
+                neighbours=neighbours,
             )
         )
 
@@ -108,6 +112,18 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
 
     def _look(self) -> _Known:
         return host.facts(), host.probe(self._probes)
+
+    def _look_around(self) -> list[host_pb2.Neighbour]:
+        return [
+            host_pb2.Neighbour(
+                code=each.code,
+                name=each.name,
+                message=each.message,
+                advice=each.advice,
+                conflict=each.conflict,
+            )
+            for each in self._neighbours()
+        ]
 
 
 class BundleService(bundle_pb2_grpc.BundleServiceServicer):  # type: ignore[misc]

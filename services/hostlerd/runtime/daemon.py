@@ -135,6 +135,7 @@ class Daemon:
         host = HostService(
             runtime.domain,
             domain.probes,
+            domain.neighbours,
             self._bundles,
             self._authorizer,
             self._identity,

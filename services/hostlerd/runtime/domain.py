@@ -19,7 +19,7 @@ from hostlerd.runtime.answers import Answers
 from hostlerd.runtime.changes import Backing, Changes
 from hostlerd.runtime.edge import Edge, Recoverable
 from hostlerd.runtime.guard import Guard
-from hostlerd.runtime.host import Probe
+from hostlerd.runtime.host import Neighbourhood, Probe
 from hostlerd.runtime.jobs import recovered
 from hostlerd.runtime.journal import Journals
 from hostlerd.runtime.locks import ChangeInProgress, ChangeLock
@@ -48,6 +48,7 @@ def _never() -> None:
 class Domain:
     """What a domain brings: services, probes of the host, and what a boot has to bring back.
 
+    `neighbours` looks, each time anew, for what else on the host manages what the domain manages.
     `tidy` runs when a daemon starts, while no change is carried out and none is left half done.
     `due` answers in how many seconds `upkeep` has something to do, None for never; `upkeep` does
     it, under the domain's lock, and answers what it did in words.
@@ -55,6 +56,7 @@ class Domain:
 
     services: Sequence[Service]
     probes: Sequence[Probe] = ()
+    neighbours: Neighbourhood = tuple
     restore: Callable[[], None] | None = None
     tidy: Callable[[], None] | None = None
     due: Callable[[], float | None] = _never

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -21,6 +21,20 @@ class Capability:
 
 
 Probe = Callable[[], Capability]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Something else that manages what the domain manages. The fields are those of the API."""
+
+    code: str
+    name: str
+    message: str
+    advice: str
+    conflict: bool = False
+
+
+Neighbourhood = Callable[[], Iterable[Neighbour]]
 
 
 @dataclass(frozen=True, slots=True)

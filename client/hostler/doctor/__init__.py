@@ -1,0 +1,1 @@
+"""What keeps this machine from reaching its hosts, asked in the order in which it matters."""
