@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,9 @@ def the_plan_is_what_openssl_finds_in_all_files(fleet: Drill, made: dict[str, An
 def executed_with_a_kill(fleet: Drill, written: Path) -> int:
     """Execute a plan; cut the last host's power when its files change, before that is proven."""
     victim = fleet.hosts[2]
-    shorts = [one.short for one in fleet.lost if victim.name in one.hosts]
-    old = {short: fleet.file(victim, short) for short in shorts}
+    # Looked at often and cheaply: all of it is over within a second, on a busy machine, too.
+    places = [fleet.place(victim, one.short) for one in fleet.lost if victim.name in one.hosts]
+    old = [place.stat().st_ino for place in places]
     argv = [
         *(HOSTLER, "-H", "all", "--yes", "--batch", "1,100%", "--max-failures", "1"),
         *("--timeout", "12", "ssl", "compromise", "execute", str(written)),
@@ -177,16 +179,28 @@ def executed_with_a_kill(fleet: Drill, written: Path) -> int:
         text=True,
     ) as client:
         deadline = time.monotonic() + PATIENCE_S
-        while not (new := [s for s in shorts if fleet.file(victim, s) != old[s]]):
-            assert client.poll() is None, client.communicate()
-            assert time.monotonic() < deadline, "nothing was replaced there"
-            time.sleep(0.02)
-        victim.kill()
+        # Before all that others do on this machine, or the kill comes when all is over.
+        with foremost():
+            while not (new := sum(p.stat().st_ino != i for p, i in zip(places, old, strict=True))):
+                assert client.poll() is None, client.communicate()
+                assert time.monotonic() < deadline, "nothing was replaced there"
+                time.sleep(0.002)
+            victim.kill()
         said, _ = client.communicate(timeout=PATIENCE_S)
     assert client.returncode == 1, said
     assert "wave 1 of 3, 1 host: h2" in said, said
     assert "hostler runs resume" in said
-    return len(new)
+    return new
+
+
+@contextmanager
+def foremost() -> Iterator[None]:
+    """Have this thread run whenever it can, whoever else wants the CPUs. Source: sched(7)."""
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def outcomes(fleet: Drill) -> dict[str, str]:

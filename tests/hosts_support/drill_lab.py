@@ -113,9 +113,13 @@ class Drill:
 
     def file(self, host: Host, short: str) -> bytes:
         """A certificate's file as it is now, whatever the host is doing."""
+        return self.place(host, short).read_bytes()
+
+    def place(self, host: Host, short: str) -> Path:
+        """Where this machine sees a certificate's file, as long as the host stays up or down."""
         leader = host.leader()
         root = Path(f"/proc/{leader}/root") if leader is not None else host.root
-        return (root / FOLDER.lstrip("/") / f"{short}.pem").read_bytes()
+        return root / FOLDER.lstrip("/") / f"{short}.pem"
 
     def revocations(self) -> Path:
         """The authority's list, as PEM, its signature good by openssl."""
