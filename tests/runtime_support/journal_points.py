@@ -24,6 +24,8 @@ from typing import Any
 
 FOLDER = Path(os.environ["JOURNAL_POINTS"])
 _PATIENCE_S = 20.0
+# How the program ends; one that systemd kills with what it has started ends otherwise.
+END: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
 _lock = threading.Lock()
 _count = 0
 _armed = ""
@@ -48,7 +50,7 @@ def point(name: str) -> None:
     elif here != int(number.split()[0]):
         return
     elif what == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+        END()
     else:
         _wait()
 
@@ -60,7 +62,9 @@ def _wait() -> None:
         time.sleep(0.005)
 
 
-def _around(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+def around(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the moments before and after a piece of work points."""
+
     def call(*arguments: Any) -> Any:
         point(f"before {name}")
         result = work(*arguments)
@@ -77,13 +81,16 @@ def _around_steps(kernel: Any) -> None:
     @contextmanager
     def applying(self: Any) -> Iterator[Callable[[Any], None]]:
         with real(self) as apply:
-            yield lambda step: _around(type(step).__name__, apply)(step)
+            yield lambda step: around(type(step).__name__, apply)(step)
 
     kernel.applying = applying
 
 
 # Where changes are carried out, if it is not the domain's Kernel.
-_EDGES = {"tracing": ("hostlerd.tracing.kernel.store", "Store")}
+_EDGES = {
+    "storage": ("hostlerd.storage.kernel.changing", "Changing"),
+    "tracing": ("hostlerd.tracing.kernel.store", "Store"),
+}
 
 
 def main(domain: str) -> None:
@@ -91,7 +98,7 @@ def main(domain: str) -> None:
     # nsenter(1) has kept the process: only now is its number known.
     os.environ["LISTEN_PID"] = str(os.getpid())
     for name in ("fsync", "fdatasync"):
-        setattr(os, name, _around(name, getattr(os, name)))
+        setattr(os, name, around(name, getattr(os, name)))
     from hostlerd.runtime import server
     from hostlerd.runtime.pushing import BundleKernel
 

@@ -80,58 +80,28 @@ DEPLOYMENTS = {
         *("InstallCertificates", "RenewDeployment", "RevokeDeployedCertificate"),
     )
 } | {"hostler.api.ssl.v1.ChainService/WriteChain"}
-#: Methods whose changes are the storage worker's, a process that goes on without the daemon. See
-#: test_storage_{filesystem,array_daemon,btrfs,mount}.py in tests/kernel.
-OF_THE_WORKER = (
-    {
-        f"hostler.api.storage.v1.FilesystemService/{name}"
-        for name in (
-            "MakeFilesystem",
-            "WipeSignatures",
-            "SetLabel",
-            "GrowFilesystem",
-            "RestoreSaved",
-        )
-    }
-    | {
-        f"hostler.api.storage.v1.ArrayService/{name}"
-        for name in (
-            *(
-                "CreateArray",
-                "AddMember",
-                "FailMember",
-                "RemoveMember",
-                "ReplaceMember",
-                "GrowArray",
-            ),
-            *("CheckArray", "RepairArray", "SetSyncSpeed", "StopArray", "AssembleArray"),
-            "DeleteArray",
-        )
-    }
-    | {
-        f"hostler.api.storage.v1.MountService/{name}"
-        for name in ("ApplyMount", "DeleteMount", "ApplySwap", "DeleteSwap")
-    }
-    | {
-        f"hostler.api.storage.v1.PartitionService/{name}"
-        for name in ("ApplyTable", "RestoreTable", "CopyTable")
-    }
-    | {
-        f"hostler.api.storage.v1.BtrfsService/{name}"
-        for name in (
+#: Methods whose changes are the storage worker's, or those of programs that run restic, and have no
+#: row yet. See test_storage_{array_daemon,btrfs,mount,backup}.py in tests/kernel.
+OF_THE_WORKER = {
+    f"hostler.api.storage.v1.{service}/{name}"
+    for service, names in {
+        "ArrayService": (
+            *("CreateArray", "AddMember", "FailMember", "RemoveMember", "ReplaceMember"),
+            *("GrowArray", "CheckArray", "RepairArray", "SetSyncSpeed", "StopArray"),
+            *("AssembleArray", "DeleteArray"),
+        ),
+        "MountService": ("ApplyMount", "DeleteMount", "ApplySwap", "DeleteSwap"),
+        "BtrfsService": (
             *("ScrubBtrfs", "ResetErrorCounters", "AddDevice", "RemoveDevice", "ReplaceDevice"),
             *("BalanceBtrfs", "CreateSubvolume", "CreateSnapshot", "DeleteSubvolume"),
-        )
-    }
-    | {
-        # And of the programs that run restic: test_storage_backup.py.
-        f"hostler.api.storage.v1.BackupService/{name}"
-        for name in (
+        ),
+        "BackupService": (
             *("ApplyBackup", "DeleteBackup", "RunBackup", "RestoreBackup", "DrillBackup"),
             "ForgetSnapshots",
-        )
-    }
-)
+        ),
+    }.items()
+    for name in names
+}
 
 
 @dataclass(frozen=True)
@@ -149,6 +119,10 @@ class Row:
     # How many points it must have at least; fewer means that some are not seen any more.
     points: int = 20
     user: str = field(default="")
+    # Whether a step of it is one of which nobody can tell afterwards whether it was done, and what
+    # brings back what was there before, if anything does.
+    unrepeatable: bool = False
+    mend: Callable[[Place], None] | None = None
 
 
 def change_methods() -> Iterator[str]:
@@ -178,15 +152,25 @@ def refusal(call: Callable[[], Any]) -> dict[str, str]:
     try:
         answer = call()
     except grpc.RpcError as e:
-        status, info = status_pb2.Status(), error_details_pb2.ErrorInfo()
-        for key, value in e.trailing_metadata() or ():
-            if key == "grpc-status-details-bin":
-                status.ParseFromString(value)
-        for detail in status.details:
-            if detail.Is(info.DESCRIPTOR):
-                detail.Unpack(info)
+        info = _info(e)
         return {"reason": info.reason, **info.metadata}
     raise AssertionError(f"it was done: {answer}")
+
+
+def reason_of(error: Any) -> str:
+    """The reason in the details of an error; empty if it has none."""
+    return str(_info(error).reason)
+
+
+def _info(error: Any) -> error_details_pb2.ErrorInfo:
+    status, info = status_pb2.Status(), error_details_pb2.ErrorInfo()
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status.ParseFromString(value)
+    for detail in status.details:
+        if detail.Is(info.DESCRIPTOR):
+            detail.Unpack(info)
+    return info
 
 
 def begin(place: Place, channel: Any, method: str, request: Any, timeout_s: float = 60) -> Any:

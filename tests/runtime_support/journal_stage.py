@@ -70,6 +70,10 @@ class Stage:
         pid = self._process.pid
         self.enter = [NSENTER, f"--net=/proc/{pid}/ns/net", f"--mount=/proc/{pid}/ns/mnt"]
 
+    def run_folder(self, domain: str) -> str:
+        """The folder of a daemon that goes with a boot."""
+        return f"/run/hostler-{domain}"
+
     def close(self) -> None:
         """End it; the namespaces and all in them go."""
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -137,14 +141,45 @@ class Killed(Exception):
     """The daemon was killed while it was asked."""
 
 
-class Place:
+class Points:
+    """The points that a program comes to, and what it is to do there; see journal_points.py."""
+
+    def __init__(self, points: Path) -> None:
+        self.points = points
+
+    def arm(self, words: str) -> None:
+        """Have the program do that at its points; empty words disarm it."""
+        for name in ("arm", "seen", "reached", "go"):
+            (self.points / name).unlink(missing_ok=True)
+        if words:
+            aside = self.points / "arm.new"
+            # The words differ each time, so that the count begins anew.
+            aside.write_text(f"{words} {time.monotonic_ns()}" if words != "count" else words)
+            aside.rename(self.points / "arm")
+
+    def seen(self) -> list[str]:
+        """The points that were counted."""
+        path = self.points / "seen"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def is_reached(self) -> bool:
+        """Whether it has come to the point at which it is to pause."""
+        return (self.points / "reached").exists()
+
+    def go(self) -> None:
+        """Have it go on."""
+        (self.points / "go").touch()
+
+
+class Place(Points):
     """A daemon on the stage: its folders, its sockets, and its process while there is one."""
 
     def __init__(self, stage: Stage, domain: str, config: str = "idle_s = 300\n") -> None:
         self.stage, self.domain = stage, domain
         self.folder = stage.folder / domain
-        self.run = f"/run/hostler-{domain}"
-        self.points = self.folder / "points"
+        self.run = stage.run_folder(domain)
+        self.argv = [sys.executable, str(POINTS), domain]
+        super().__init__(self.folder / "points")
         self.authority = self._install(config)
         self._sockets = [socket.socket(socket.AF_INET), socket.socket(socket.AF_UNIX)]
         self._sockets[0].bind(("127.0.0.1", 0))
@@ -183,7 +218,7 @@ class Place:
         folder = self.folder
         env = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "PYTHONPATH": f"{CHECKOUT}/services:{CHECKOUT}/client",
+            "PYTHONPATH": f"{CHECKOUT}/services:{CHECKOUT}/client:{Path(__file__).parent}",
             "CONFIGURATION_DIRECTORY": str(folder / "etc"),
             "STATE_DIRECTORY": str(folder / "state"),
             "LOGS_DIRECTORY": str(folder / "log"),
@@ -193,10 +228,10 @@ class Place:
             "LISTEN_FDS": "2",
         }
         fds = [sock.fileno() for sock in self._sockets]
-        argv = [*self.stage.enter, sys.executable, str(POINTS), self.domain]
+        argv = [*self.stage.enter, *self.argv]
         with (folder / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
-                _with_fds(fds, argv), pass_fds=fds, env=env, stderr=stderr, start_new_session=True
+                with_fds(fds, argv), pass_fds=fds, env=env, stderr=stderr, start_new_session=True
             )
 
     def lives(self) -> bool:
@@ -242,21 +277,6 @@ class Place:
             (pki / f"users/{user}.pem").read_bytes(),
         )
         return grpc.secure_channel(f"127.0.0.1:{self.port}", credentials, options)
-
-    def arm(self, words: str) -> None:
-        """Have the daemon do that at its points; empty words disarm it."""
-        for name in ("arm", "seen", "reached", "go"):
-            (self.points / name).unlink(missing_ok=True)
-        if words:
-            aside = self.points / "arm.new"
-            # The words differ each time, so that the count begins anew.
-            aside.write_text(f"{words} {time.monotonic_ns()}" if words != "count" else words)
-            aside.rename(self.points / "arm")
-
-    def seen(self) -> list[str]:
-        """The points that were counted."""
-        path = self.points / "seen"
-        return path.read_text().splitlines() if path.exists() else []
 
     def audit(self) -> list[dict[str, Any]]:
         """The records of the audit log, as they lie on disk."""
@@ -306,7 +326,7 @@ def eventually(look: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     return seen
 
 
-def _with_fds(fds: list[int], argv: list[str]) -> list[str]:
+def with_fds(fds: list[int], argv: list[str]) -> list[str]:
     """Have a program find the descriptors at 3 and after; see sd_listen_fds(3)."""
     code = (
         "import os, sys\n"

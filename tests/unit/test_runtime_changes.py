@@ -22,6 +22,7 @@ from hostlerd.runtime.errors import (
     PlanChanged,
     RollbackFailed,
     StepFailed,
+    Unsettled,
 )
 from hostlerd.runtime.journal import JournalUnavailable
 from hostlerd.runtime.locks import ChangeInProgress, ChangeLock
@@ -75,13 +76,18 @@ class Refused(DomainError):
     code, reason = Code.FAILED_PRECONDITION, "REFUSED"
 
 
+class Lost(Unsettled):
+    code, reason = Code.ABORTED, "LOST"
+
+
 class Shelf(Recoverable):
     """A system small enough to hold in the hand: a set of items, some of which do not fit."""
 
     kinds = (Add, Remove, Shred, Forget)
 
-    def __init__(self, bad=(), stuck=(), error=None):
+    def __init__(self, bad=(), stuck=(), error=None, flaky=()):
         self.items, self.bad, self.stuck = [], set(bad), set(stuck)
+        self.flaky, self.late = list(flaky), False
         self.error = error or OSError(28, "No space left on device")
 
     @contextmanager
@@ -100,11 +106,15 @@ class Shelf(Recoverable):
     def apply(self, step):
         if isinstance(step, Add):
             if step.item in self.bad:
+                self.items += [step.item] * self.late
                 raise self.error
             self.items.append(step.item)
         else:
             if step.item in self.stuck:
                 raise OSError(16, "Device or resource busy")
+            if step.item in self.flaky:
+                self.flaky.remove(step.item)
+                raise Lost("no answer")
             self.items.remove(step.item)
 
 
@@ -190,6 +200,27 @@ async def test_a_failed_rollback_tells_both_and_every_change_after_it(carry_out,
     assert shelf.items == ["a"] and journals(tmp_path) == [".failed"]
     (told,) = (await carry_out(shelf, "d")).change.warnings
     assert told.code == "CHANGE_INTERRUPTED" and shelf.items == ["a", "d"]
+
+
+async def test_a_step_of_which_nobody_knows_is_recovered_as_a_kill_would_be(carry_out, tmp_path):
+    shelf = Shelf(bad={"c"}, error=Lost("no answer"))
+    with pytest.raises(Lost) as lost:
+        await carry_out(shelf, "a", "b", "c")
+    assert lost.value.message == "no answer; it was cut off in step 3 of 3; all of it was undone"
+    assert lost.value.metadata["outcome"] == "OUTCOME_INTERRUPTED"
+    assert lost.value.metadata["step"] == "add c"
+    assert shelf.items == [] and journals(tmp_path) == []
+    # What was done without an answer is taken back, too.
+    shelf.late = True
+    with pytest.raises(Lost):
+        await carry_out(shelf, "a", "c")
+    assert shelf.items == [] and journals(tmp_path) == []
+    # So it is where the way back is cut off.
+    shelf = Shelf(bad={"c"}, flaky=["a"])
+    with pytest.raises(Lost) as lost:
+        await carry_out(shelf, "a", "b", "c")
+    assert "it had failed" in lost.value.message
+    assert shelf.items == [] and journals(tmp_path) == []
 
 
 async def test_a_fault_of_ours_in_the_middle_is_recovered_at_once(carry_out, tmp_path):

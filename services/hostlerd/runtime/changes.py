@@ -25,6 +25,7 @@ from hostlerd.runtime.errors import (
     PlanChanged,
     RollbackFailed,
     StepFailed,
+    Unsettled,
 )
 from hostlerd.runtime.journal import APPLIED, UNDONE, WAITING, Header, Journal, Journals
 from hostlerd.runtime.locks import ChangeLock
@@ -203,6 +204,9 @@ class Changes:
                 change.outcome = change_pb2.OUTCOME_PENDING_CONFIRM
                 change.pending.CopyFrom(waits)
             self._steps(plan, one, change)
+        except Unsettled as e:
+            self._recover(one, e)
+            raise
         except RollbackFailed:
             with suppress(OSError):
                 one.journal.fail()
@@ -224,6 +228,14 @@ class Changes:
                 self._backing.journals.answered(one.change_id)
         if group and pending is not None:
             pending.applied(one.change_id)
+
+    def _recover(self, one: _Journalled, lost: Unsettled) -> None:
+        """Recover a change that goes on no more, and have the error tell what became of it."""
+        one.journal.abandon()
+        for found in self._backing.recovery.look():
+            if found.header.change_id == one.change_id:
+                lost.message = f"{lost.message}; {found.words}"
+                lost.metadata["outcome"] = change_pb2.Outcome.Name(found.outcome)
 
     def _begin(
         self, options: change_pb2.ChangeOptions, plan: Plan, call: Call | None, group: str
@@ -265,6 +277,9 @@ class Changes:
                 if progress is not None:
                     progress.applied(change)
                 one.journal.end(WAITING if one.group else APPLIED)
+            except Unsettled as e:
+                e.metadata.update(step=step.describe(), plan_hash=plan.hash)
+                raise
             except (DomainError, OSError) as e:
                 _take_back(done, apply, one.journal, step, e, plan.hash)
 
@@ -290,6 +305,9 @@ def _take_back(
             with suppress(OSError):
                 journal.undoing(at)
             apply(inverse)
+        except Unsettled as e:
+            e.metadata.update(where)
+            raise
         except (DomainError, OSError) as e:
             log.error("undoing failed", step=inverse.describe(), error=_words(e))
             raise RollbackFailed(

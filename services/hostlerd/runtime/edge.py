@@ -47,6 +47,13 @@ class Recoverable(Kernel, Protocol):
         """Open a session in which what is as wanted already, or has gone, is no error."""
         return self.applying()
 
+    def settle(self, steps: Sequence[Step]) -> None:
+        """Return when nothing is being done any more of steps that a process has left behind.
+
+        Raises DomainError, OSError.
+        """
+        return
+
     def resume_at(self, steps: Sequence[Step], begun: int) -> int:
         """Answer where to go on with a change that was cut off while step `begun` was carried out.
 

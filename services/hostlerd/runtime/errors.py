@@ -94,6 +94,13 @@ class StepFailed(DomainError):
     code, reason = Code.FAILED_PRECONDITION, "STEP_FAILED"
 
 
+class Unsettled(DomainError):
+    """Whoever carries out the steps was lost in the middle of one: it may have done it or not.
+
+    The change is recovered then, as one that a kill has cut off.
+    """
+
+
 class RollbackFailed(DomainError):
     """A step failed, and so did undoing the ones before: the host is in between."""
 

@@ -22,7 +22,7 @@ from hostlerd.runtime.authz import Authorizer
 from hostlerd.runtime.bundle import BundleStore
 from hostlerd.runtime.call import PROGRESS, Call, Caller
 from hostlerd.runtime.domain import Domain, Runtime
-from hostlerd.runtime.errors import Code, DomainError, RollbackFailed, StepFailed
+from hostlerd.runtime.errors import Code, DomainError, RollbackFailed, StepFailed, Unsettled
 from hostlerd.runtime.guard import ADMITTED, Admitted
 from hostlerd.runtime.job import NEW_COUNT, End, Job, Progress, Record, State
 from hostlerd.runtime.job_accept import Known, Nobody, known_methods
@@ -210,6 +210,10 @@ class Runner:
         if not the_call.ended:
             await self._recorder.failed(the_call, error)
         state, outcome, resume = _FATES.get(error.reason, _FAILED)
+        if isinstance(error, Unsettled):
+            state, resume = State.INTERRUPTED, _LOOK_FIRST
+            known = error.metadata.get("outcome", "")
+            outcome = _UNSETTLED.get(known, change_pb2.OUTCOME_UNKNOWN)
         change = change_pb2.Change(outcome=outcome)
         end = End(
             *(state, seen.seq + 1, time.time(), seen.done, seen.total, seen.leaves),
@@ -235,6 +239,11 @@ class Runner:
 
 
 _FAILED = (State.FAILED, change_pb2.OUTCOME_UNSPECIFIED, "")
+#: What recovery can make of a change of which nobody knew.
+_UNSETTLED = {
+    _APPLIED: change_pb2.OUTCOME_APPLIED,
+    "OUTCOME_INTERRUPTED": change_pb2.OUTCOME_INTERRUPTED,
+}
 _FATES = {
     JobCancelled.reason: (State.CANCELLED, change_pb2.OUTCOME_ROLLED_BACK, _AGAIN),
     JobStopped.reason: (State.INTERRUPTED, change_pb2.OUTCOME_INTERRUPTED, _AGAIN),

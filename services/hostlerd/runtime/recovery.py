@@ -215,8 +215,13 @@ class Recovery:
         begun = steps[: found.begun]
         if found.undo is None and type(begun[-1]) in edge.kernel.unrepeatable:
             words = f"it was cut off in: {begun[-1].describe()}; whether that was done is not known"
+            try:
+                edge.kernel.settle(begun)
+            except (DomainError, OSError) as e:
+                words += f", and it may go on still: {_words(e)}"
             journal.end(APPLIED)
             return Recovered(header, change_pb2.OUTCOME_UNKNOWN, True, words)
+        edge.kernel.settle(begun)
         if found.undo is not None or _can_go_back(edge, begun):
             told = self._back(edge, journal, steps, found)
             journal.end(UNDONE)

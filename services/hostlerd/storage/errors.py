@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostlerd.runtime.errors import Code, DomainError
+from hostlerd.runtime.errors import Code, DomainError, Unsettled
 
 
 class ToolFailed(DomainError):
@@ -150,6 +150,18 @@ class WorkerUnavailable(DomainError):
     """
 
     code, reason = Code.FAILED_PRECONDITION, "WORKER_UNAVAILABLE"
+
+
+class WorkerLost(Unsettled):
+    """The worker had a request, and its answer did not come: it was done or not, or is still."""
+
+    code, reason = Code.ABORTED, "WORKER_LOST"
+
+
+class WorkerGoesOn(DomainError):
+    """What a daemon that has ended had asked the worker for takes its time: wait for that first."""
+
+    code, reason = Code.FAILED_PRECONDITION, "ORPHAN_GOES_ON"
 
 
 class ArrayNotFound(DomainError):

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from hostlerd.privileged import door
 from hostlerd.privileged.grammar import Check, array, record, text, whole
 from hostlerd.privileged.lines import answer_lines
+from hostlerd.privileged.orphans import Turns
 from hostlerd.privileged.refused import Fault
 from hostlerd.storage.backup import backing_up, drilling, restoring, snapshots
 from hostlerd.storage.backup.keeping import Records, definition
@@ -48,10 +50,12 @@ class Server:
         self._state = state
         self._records = Records(state / "records")
         self._runs = Runs()
+        self._turns = Turns()
         self._table: Mapping[str, tuple[Mapping[str, Check], Callable[..., dict[str, Any]]]] = {
             "Look": ({"run": _RUN}, self._look),
             "Stop": ({"run": _RUN}, self._stop),
             "Records": ({}, self._told),
+            "Settle": ({}, dict),
             **(self._of_backup() if role == "backup" else self._of_restore()),
         }
 
@@ -73,9 +77,12 @@ class Server:
                 return
 
     def _answer(self, peer: socket.socket) -> None:
-        answer_lines(peer, self._carry_out, MAX_REQUEST_BYTES, IDLE_S, SEND_TIMEOUT_S)
+        def answer(asked: Any) -> dict[str, Any]:
+            return self._carry_out(asked, peer)
 
-    def _carry_out(self, asked: Any) -> dict[str, Any]:
+        answer_lines(peer, answer, MAX_REQUEST_BYTES, IDLE_S, SEND_TIMEOUT_S)
+
+    def _carry_out(self, asked: Any, peer: socket.socket) -> dict[str, Any]:
         name = asked.get("op") if isinstance(asked, dict) else None
         if not isinstance(name, str) or name not in self._table:
             raise Refused("MALFORMED", "the request names no operation that there is")
@@ -86,7 +93,9 @@ class Server:
         if faults:
             told = "; ".join(f"{where}: {what}" for where, what in faults[:5])
             raise Refused("INVALID", told, faults[:100])
-        return run(**fields)
+        begins = name.startswith("Begin") or name == "Settle"
+        with self._turns.taken(peer) if begins else nullcontext():
+            return run(**fields)
 
     def _of_backup(self) -> dict[str, tuple[Mapping[str, Check], Callable[..., dict[str, Any]]]]:
         ids = array(text(SNAPSHOT), 1, MOST_FORGOTTEN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from hostlerd.storage.errors import BtrfsRefused, BtrfsWorkLost
+from hostlerd.storage.errors import BtrfsRefused, BtrfsWorkLost, WorkerLost
 from hostlerd.storage.kernel.worker_client import Worker
 from hostlerd.storage.model.btrfs import Subvolume, Work
 
@@ -31,7 +31,11 @@ def follow(worker: Worker, uuid: str, kind: str, tell: Callable[[Work], None]) -
     Blocks. Raises BtrfsRefused if it fails, BtrfsWorkLost, and what `tell` raises.
     """
     while True:
-        found = look(worker, uuid, kind)
+        try:
+            found = look(worker, uuid, kind)
+        except WorkerLost:
+            # It went with the work; the next one knows of none.
+            found = Work(kind, "none")
         if found.state == "none":
             raise BtrfsWorkLost(f"the worker that did the {kind} has ended", filesystem=uuid)
         if found.state == "failed":

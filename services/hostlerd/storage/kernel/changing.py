@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,11 +36,13 @@ class Changing(Recoverable):
 
     @property
     def unrepeatable(self) -> Collection[type]:
-        """What was cut off in a step that overwrites is told of, and left as it is.
-
-        The worker may have done it all the same: it does not end with the daemon.
-        """
+        """What was cut off in a step that overwrites is told of, and left as it is."""
         return tuple(kind for kind in STEPS if not getattr(kind, "repeatable", True))
+
+    def settle(self, steps: Sequence[Step]) -> None:
+        """Wait for what the worker goes on with: it does not end with the daemon."""
+        for door in {id(one): one for one in map(self._door, steps)}.values():
+            door.settle()
 
     @contextmanager
     def applying(self) -> Iterator[Callable[[Step], None]]:
@@ -49,10 +51,12 @@ class Changing(Recoverable):
 
     def apply(self, step: Step) -> None:
         """Carry out one step. Raises DomainError; then nothing of it remains."""
-        door = self.doors.get(getattr(step, "door", ""), self.worker)
-        self._answers[step] = door.apply(step)
+        self._answers[step] = self._door(step).apply(step)
         while len(self._answers) > _ANSWERS_MOST:
             self._answers.popitem(last=False)
+
+    def _door(self, step: Step) -> Worker:
+        return self.doors.get(getattr(step, "door", ""), self.worker)
 
     def kept(self) -> tuple[Saved, ...]:
         """What the worker keeps of devices that were overwritten, the newest first."""

@@ -22,6 +22,8 @@ MAX_ANSWER_BYTES = 4 << 20
 CONNECT_S = 20.0
 ANSWER_S = 7200.0
 """More than all tools of a usual step may take together."""
+SETTLE_S = 60.0
+"""More than the worker waits for what was left behind."""
 
 _REASONS: Mapping[str, type[DomainError]] = {
     each.reason: each
@@ -39,7 +41,7 @@ _REASONS: Mapping[str, type[DomainError]] = {
         *(errors.SnapshotNotFound, errors.SnapshotLacksIt, errors.TargetUnusable, errors.NoSpace),
         *(errors.ResticFailed, errors.RunLost, errors.RunStopped),
         *(errors.UnitNotOurs, errors.UnitChanged, errors.MountBusy, errors.MountFailed),
-        *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded),
+        *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded, errors.WorkerGoesOn),
     )
 }
 
@@ -55,33 +57,47 @@ class Worker:
     def apply(self, step: Step) -> dict[str, Any]:
         """Have a step carried out; answer what the worker tells of it.
 
-        Raises what stands behind the reason of a refusal, WorkerRefused, WorkerUnavailable.
+        Raises what stands behind the reason of a refusal, WorkerRefused, WorkerUnavailable,
+        WorkerLost if nobody knows whether it was done.
         """
         answer_s = float(getattr(step, "timeout_s", ANSWER_S))
         return self.ask(type(step).__name__, canonical(step), answer_s)
+
+    def settle(self) -> None:
+        """Return when nothing goes on of what callers that have gone had asked for.
+
+        Raises as `apply` does, and WorkerGoesOn.
+        """
+        self.ask("Settle", {}, SETTLE_S)
 
     def ask(
         self, operation: str, fields: Mapping[str, Any], answer_s: float = ANSWER_S
     ) -> dict[str, Any]:
         """Have an operation carried out. Raises as `apply` does."""
         line = json.dumps({"op": operation, **fields}).encode() + b"\n"
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(CONNECT_S)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(CONNECT_S)
+            try:
                 connection.connect(os.fspath(self._path))
+            except OSError as e:
+                raise errors.WorkerUnavailable(f"{self.program}: {_words(e)}") from e
+            try:
                 connection.sendall(line)
                 connection.settimeout(answer_s)
                 with connection.makefile("rb") as lines:
                     said = lines.readline(MAX_ANSWER_BYTES)
-        except OSError as e:
-            words = "did not answer in time" if isinstance(e, TimeoutError) else e.strerror
-            raise errors.WorkerUnavailable(f"{self.program}: {words}") from e
+            except OSError as e:
+                raise errors.WorkerLost(f"{self.program}: {_words(e)}") from e
         if not said.endswith(b"\n"):
-            raise errors.WorkerUnavailable(f"the {self.program} closed the connection")
+            raise errors.WorkerLost(f"the {self.program} closed the connection")
         answer: dict[str, Any] = json.loads(said)
         if not answer.pop("ok"):
             raise refusal(answer)
         return answer
+
+
+def _words(error: OSError) -> str:
+    return "did not answer in time" if isinstance(error, TimeoutError) else str(error.strerror)
 
 
 def refusal(answer: Mapping[str, Any]) -> DomainError:

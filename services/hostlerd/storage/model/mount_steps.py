@@ -22,7 +22,7 @@ class SetMount:
     before: State
     after: State
     survives_boot = True
-    # The worker goes on without the daemon: what takes it back could come before it.
+    # What was brought up may be in use by the time that it would be taken back.
     one_way = True
     timeout_s = _TIMEOUT_S
 
@@ -44,7 +44,7 @@ class SetSwap:
     before: State
     after: State
     survives_boot = True
-    # The worker goes on without the daemon: what takes it back could come before it.
+    # What was brought up may be in use by the time that it would be taken back.
     one_way = True
     timeout_s = _TIMEOUT_S
 

@@ -172,7 +172,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "ListBackups": Operation({}, told),
+    "ListBackups": Operation({}, told, only_reads=True),
     "ApplyBackup": Operation({"backup": _definition, "before": _definition_or_none}, apply),
     "DeleteBackup": Operation({"before": _definition}, delete),
 }

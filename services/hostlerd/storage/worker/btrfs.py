@@ -202,7 +202,7 @@ OPERATIONS: Mapping[str, Operation] = {
         start_balance,
     ),
     "CancelBtrfsWork": Operation({"uuid": _UUID, "kind": one_of(*_KINDS)}, cancel),
-    "LookBtrfsWork": Operation({"uuid": _UUID, "kind": one_of(*_KINDS)}, look),
+    "LookBtrfsWork": Operation({"uuid": _UUID, "kind": one_of(*_KINDS)}, look, only_reads=True),
     "ResetErrorCounters": Operation(
         {"uuid": _UUID, "device_ids": array(whole(1, _ID_MOST), 1, 128)}, reset_errors
     ),

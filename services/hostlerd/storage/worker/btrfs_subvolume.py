@@ -147,7 +147,7 @@ def _path(is_top_allowed: bool) -> Check:
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "ListSubvolumes": Operation({"uuid": _UUID, "sync": flag}, listed),
+    "ListSubvolumes": Operation({"uuid": _UUID, "sync": flag}, listed, only_reads=True),
     "CreateSubvolume": Operation({"uuid": _UUID, "path": _path(False)}, create),
     "CreateSnapshot": Operation(
         {

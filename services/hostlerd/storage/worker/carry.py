@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from hostlerd.privileged import refused
@@ -35,11 +35,20 @@ def check(asked: Any, table: Mapping[str, Operation]) -> tuple[str, dict[str, An
     return name, fields
 
 
-def carry_out(asked: Any, table: Mapping[str, Operation], store: Store) -> dict[str, Any]:
-    """Carry out one request, in full or not at all. Raises Refused, OSError."""
+def carry_out(
+    asked: Any,
+    table: Mapping[str, Operation],
+    store: Store,
+    turn: Callable[[], AbstractContextManager[None]],
+) -> dict[str, Any]:
+    """Carry out one request, in full or not at all; in its `turn` if it may change something.
+
+    Raises Refused, OSError.
+    """
     name, fields = check(asked, table)
     operation = table[name]
-    with _held(operation, fields) as devices:
+    mine = nullcontext() if operation.only_reads else turn()
+    with mine, _held(operation, fields) as devices:
         flat = [device for each in devices.values() for device in each]
         overwritten = [d for key in operation.overwrites for d in devices[key]]
         for device in overwritten:

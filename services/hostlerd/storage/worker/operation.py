@@ -87,3 +87,4 @@ class Operation:
     """Fields of devices that must be the same still, and may be in use."""
     optional: tuple[str, ...] = ()
     """Fields that a step need not have."""
+    only_reads: bool = False

@@ -16,7 +16,11 @@ from hostlerd.storage.worker import (
 )
 from hostlerd.storage.worker.operation import Operation
 
+#: Nothing, in its turn: whoever is answered knows that nothing goes on for callers that have gone.
+SETTLE = Operation({}, lambda request, tools: {})
+
 OPERATIONS: Mapping[str, Operation] = {
+    "Settle": SETTLE,
     **backup.OPERATIONS,
     **filesystem.OPERATIONS,
     **mount.OPERATIONS,

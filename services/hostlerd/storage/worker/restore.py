@@ -48,7 +48,7 @@ def _refuse_another(kept: Target, now: Target) -> None:
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "ListSaved": Operation({}, told),
+    "ListSaved": Operation({}, told, only_reads=True),
     "RestoreSaved": Operation(
         {"device": target, "saved": text(ID)}, restore, overwrites=("device",)
     ),

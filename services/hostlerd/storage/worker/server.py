@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hostlerd.privileged import door
 from hostlerd.privileged.lines import answer_lines
+from hostlerd.privileged.orphans import Turns
 from hostlerd.storage.worker import btrfs_work, mount
 from hostlerd.storage.worker.carry import carry_out
 from hostlerd.storage.worker.operations import OPERATIONS
@@ -23,13 +24,13 @@ SEND_TIMEOUT_S = 30.0
 
 def serve(listen: Path | None, state: Path, idle_s: float, units: Units) -> None:
     """Serve until nobody has asked for a while."""
-    store = Store(state / "saved", units.lasting)
+    store, turns = Store(state / "saved", units.lasting), Turns()
     table = {**OPERATIONS, **mount.operations(units)}
 
     def answer(peer: socket.socket) -> None:
         answer_lines(
             peer,
-            lambda asked: carry_out(asked, table, store),
+            lambda asked: carry_out(asked, table, store, lambda: turns.taken(peer)),
             MAX_REQUEST_BYTES,
             IDLE_S,
             SEND_TIMEOUT_S,

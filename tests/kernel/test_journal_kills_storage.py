@@ -1,0 +1,82 @@
+"""The storage daemon, or the worker that it asks, is killed at every point of every change.
+
+The daemon dies before and after each step and fsync; the worker before and after each request, each
+fsync and tool, and while a tool runs; the daemon while the worker is at such a point, and goes on;
+and the caller leaves there. The disks then have what was there before or what was asked for, or it
+is on record that nobody knows, and what was overwritten can be put back. The same request id never
+does anything twice. A few points of each change are tried, others of each; HOSTLER_SOAK=1 tries
+all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+from journal_rows import Row
+from journal_stage import chain_is_whole
+from journal_trial import chosen, kill_at, leave_at
+from storage_rows import FILESYSTEM_ROWS, PARTITION_ROWS
+from storage_stage import Storage, storage
+from storage_trial import Counted, counted, kill_worker_at, orphan_at
+
+pytestmark = [pytest.mark.kernel, pytest.mark.soak, pytest.mark.timeout(3600)]
+
+KILLS, LEAVES = 2, 1
+ROWS = (*FILESYSTEM_ROWS, *PARTITION_ROWS)
+ALL = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+Count = Callable[[Row], Counted]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
+    with storage(tmp_path_factory.mktemp("stage"), {"one": 32, "two": 32}) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def count(place: Storage) -> Count:
+    """What a change brings about, and where, found out once."""
+    return cache(lambda row: counted(place, row, place.worker))
+
+
+def at(row: Row) -> int:
+    """Another place for each row."""
+    return 5 * ROWS.index(row) + 3
+
+
+@ALL
+def test_with_the_daemon_killed_it_is_old_new_or_told(
+    place: Storage, count: Count, row: Row
+) -> None:
+    seen = count(row)
+    for number in chosen(len(seen.points), KILLS, at(row)):
+        kill_at(place, row, number, seen.new, seen.points[number - 1])
+    chain_is_whole(place)
+
+
+@ALL
+def test_with_the_worker_killed_it_is_old_new_or_told(
+    place: Storage, count: Count, row: Row
+) -> None:
+    seen = count(row)
+    for number in chosen(len(seen.done_at), KILLS, at(row)):
+        kill_worker_at(place, row, number, seen)
+    chain_is_whole(place)
+
+
+@ALL
+def test_what_a_killed_daemon_had_asked_for_comes_before_the_next_one(
+    place: Storage, count: Count, row: Row
+) -> None:
+    seen = count(row)
+    for number in chosen(len(seen.done_at), LEAVES, at(row)):
+        orphan_at(place, row, number, seen)
+
+
+@ALL
+def test_with_the_caller_gone_it_is_done_as_a_whole(place: Storage, count: Count, row: Row) -> None:
+    seen = count(row)
+    for number in chosen(len(seen.done_at), LEAVES, at(row)):
+        leave_at(place, row, number, seen.new, seen.done_at[number - 1], seen.seat)
