@@ -18,21 +18,24 @@ from journal_rows import Row
 from journal_stage import chain_is_whole
 from journal_trial import chosen, kill_at, leave_at
 from storage_rows import FILESYSTEM_ROWS, PARTITION_ROWS
+from storage_rows_btrfs import BTRFS_ROWS, unmount
 from storage_stage import Storage, storage
 from storage_trial import Counted, counted, kill_worker_at, orphan_at
 
 pytestmark = [pytest.mark.kernel, pytest.mark.soak, pytest.mark.timeout(3600)]
 
 KILLS, LEAVES = 2, 1
-ROWS = (*FILESYSTEM_ROWS, *PARTITION_ROWS)
+ROWS = (*FILESYSTEM_ROWS, *PARTITION_ROWS, *BTRFS_ROWS)
+SIZES_MIB = {"one": 32, "two": 32, "leg": 192, "mate": 192, "spare": 192}
 ALL = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 Count = Callable[[Row], Counted]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    with storage(tmp_path_factory.mktemp("stage"), {"one": 32, "two": 32}) as made:
+    with storage(tmp_path_factory.mktemp("stage"), SIZES_MIB) as made:
         yield made
+        unmount(made)
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ DEPLOYMENTS = {
     )
 } | {"hostler.api.ssl.v1.ChainService/WriteChain"}
 #: Methods whose changes are the storage worker's, or those of programs that run restic, and have no
-#: row yet. See test_storage_{array_daemon,btrfs,mount,backup}.py in tests/kernel.
+#: row yet. See test_storage_{array_daemon,mount,backup}.py in tests/kernel.
 OF_THE_WORKER = {
     f"hostler.api.storage.v1.{service}/{name}"
     for service, names in {
@@ -91,10 +91,6 @@ OF_THE_WORKER = {
             *("AssembleArray", "DeleteArray"),
         ),
         "MountService": ("ApplyMount", "DeleteMount", "ApplySwap", "DeleteSwap"),
-        "BtrfsService": (
-            *("ScrubBtrfs", "ResetErrorCounters", "AddDevice", "RemoveDevice", "ReplaceDevice"),
-            *("BalanceBtrfs", "CreateSubvolume", "CreateSnapshot", "DeleteSubvolume"),
-        ),
         "BackupService": (
             *("ApplyBackup", "DeleteBackup", "RunBackup", "RestoreBackup", "DrillBackup"),
             "ForgetSnapshots",

@@ -215,24 +215,26 @@ class Place(Points):
         """Start the daemon on the sockets, unless it runs."""
         if self.lives():
             return
-        folder = self.folder
-        env = {
+        fds = [sock.fileno() for sock in self._sockets]
+        argv = with_fds(fds, [*self.stage.enter, *self.argv])
+        env = {**self.environment(), "LISTEN_FDS": "2"}
+        with (self.folder / "stderr").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                argv, pass_fds=fds, env=env, stderr=stderr, start_new_session=True
+            )
+
+    def environment(self) -> dict[str, str]:
+        """What systemd would tell each process of the domain."""
+        return {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "PYTHONPATH": f"{CHECKOUT}/services:{CHECKOUT}/client:{Path(__file__).parent}",
-            "CONFIGURATION_DIRECTORY": str(folder / "etc"),
-            "STATE_DIRECTORY": str(folder / "state"),
-            "LOGS_DIRECTORY": str(folder / "log"),
+            "CONFIGURATION_DIRECTORY": str(self.folder / "etc"),
+            "STATE_DIRECTORY": str(self.folder / "state"),
+            "LOGS_DIRECTORY": str(self.folder / "log"),
             "RUNTIME_DIRECTORY": self.run,
             "JOURNAL_POINTS": str(self.points),
             "GRPC_ENABLE_FORK_SUPPORT": "0",
-            "LISTEN_FDS": "2",
         }
-        fds = [sock.fileno() for sock in self._sockets]
-        argv = [*self.stage.enter, *self.argv]
-        with (folder / "stderr").open("ab") as stderr:
-            self.process = subprocess.Popen(
-                with_fds(fds, argv), pass_fds=fds, env=env, stderr=stderr, start_new_session=True
-            )
 
     def lives(self) -> bool:
         """Whether the daemon runs."""

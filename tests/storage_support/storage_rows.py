@@ -28,13 +28,14 @@ label-id: 2F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0
 
 
 def planned(place: Storage, method: str, request: Any) -> Any:
-    """Ask for the plan of a change; answer the request that has exactly that plan done."""
+    """Ask for the plan of a change; answer the request with the token to do it, if it takes one."""
     asked = type(request)()
     asked.CopyFrom(request)
     asked.change.validate_only = True
     change = ask(place, method, asked).change
-    request.change.plan_hash = change.plan.hash
-    request.change.destroy_token = change.destroy_token
+    if change.destroy_token:
+        request.change.plan_hash = change.plan.hash
+        request.change.destroy_token = change.destroy_token
     return request
 
 
@@ -45,7 +46,8 @@ def row(name: str, method: str, *parts: Callable[..., Any], **more: Any) -> Row:
     def request(place: Any) -> Any:
         return planned(place, method, make(place))
 
-    return Row(name, "storage", method, request, before, witness, lasts=True, points=16, **more)
+    more = {"points": 16, **more}
+    return Row(name, "storage", method, request, before, witness, lasts=True, **more)
 
 
 def _disk(place: Storage) -> Loop:

@@ -88,6 +88,10 @@ class Seat(Points):
             self.deaths += 1
             self.process = self._start()
 
+    def kill(self) -> None:
+        """Kill it now, with what it has started."""
+        self._end()
+
     def _end(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -124,6 +128,19 @@ class Storage(Place):
         if disk not in self._called:
             self._called[disk] = called(self.disks[disk])
         return self._called[disk]
+
+    @contextmanager
+    def job(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Do the job that waits, in a process of its own, which is gone when the block ends."""
+        with (self.folder / "stderr").open("ab") as stderr:
+            process = subprocess.Popen(
+                [*self.argv, "job"], env=self.environment(), stderr=stderr, start_new_session=True
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def sit(self, role: str) -> Seat:
         """Have one of the programs that run restic as well."""
