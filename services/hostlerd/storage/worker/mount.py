@@ -123,8 +123,6 @@ def _change(subject: _Subject, before: State, after: State) -> None:
     except (refused.Refused, OSError) as cause:
         _back(subject, had, was_active, after, cause)
         raise
-    if after.unit is None and had is not None and subject.where:
-        mount_point.unmake(subject.where, had.made)
 
 
 def _forward(subject: _Subject, had: Kept | None, was_active: bool, after: State) -> None:
@@ -135,13 +133,18 @@ def _forward(subject: _Subject, had: Kept | None, was_active: bool, after: State
         anew = had is not None and _differ(had.unit, new)
     if was_active and (anew or not after.is_active):
         _stop(subject, had)
-    made = ""
+    # Which folders are made is on record as long as they may be there, also after a kill.
+    made, had_made = "", had.made if had is not None else ""
     if new is not None and after.is_active and not was_active:
         _refuse_other_link(new.what, subject.proven)
-        made = mount_point.make(subject.where) if subject.where else ""
+        made = mount_point.missing(subject.where) if subject.where else ""
+    elif new is None:
+        mount_point.unmake(subject.where, had_made)
     try:
-        kept = made or (had.made if had is not None else "")
-        subject.units.put(subject.name, Kept(new, kept) if new is not None else None)
+        kept = Kept(new, made or had_made) if new is not None else None
+        subject.units.put(subject.name, kept)
+        if made:
+            mount_point.make(subject.where)
         subject.units.reload(subject.tools)
         if after.is_active and new is not None:
             _up(subject, had.unit if had is not None else None, new, was_active and not anew)
@@ -227,6 +230,8 @@ def _back(
         subject.units.reload(subject.tools)
         is_active = subject.is_active()
         if had is not None and was_active and not is_active:
+            if subject.where:
+                mount_point.make(subject.where)
             subject.units.start(subject.tools, subject.name)
         elif had is not None and was_active and subject.where and _differ(had.unit, after.unit):
             # It may have taken the other options.

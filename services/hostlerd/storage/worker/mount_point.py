@@ -11,8 +11,26 @@ from hostlerd.storage.worker.refused import Refused
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def make(where: str) -> str:
-    """Make a mount point; answer the topmost folder that was made, "" if all were there.
+def missing(where: str) -> str:
+    """The topmost folder that `make` would make, "" if all are there. Raises Refused, OSError."""
+    path = PurePosixPath("/")
+    fd = os.open("/", _FOLDER)
+    try:
+        for part in PurePosixPath(where).parts[1:]:
+            path /= part
+            try:
+                lower = _entered(fd, part, path)
+            except FileNotFoundError:
+                return str(path)
+            os.close(fd)
+            fd = lower
+    finally:
+        os.close(fd)
+    return ""
+
+
+def make(where: str) -> None:
+    """Make a mount point, with all folders on the way to it, or none of them.
 
     Links are not followed: systemd mounts nowhere by one. Raises Refused, OSError.
     """
@@ -35,7 +53,6 @@ def make(where: str) -> str:
         raise
     finally:
         os.close(fd)
-    return made
 
 
 def _entered(fd: int, part: str, path: PurePosixPath) -> int:
