@@ -84,7 +84,7 @@ def delete(request: Request, _: Tools) -> dict[str, Any]:
     backup = Definition.read(request["before"])
     if _timer_text(request.store.units, backup.name):
         _set_timer(request.store.units, backup.name, "")
-    (request.store.backups / f"{backup.name}.json").unlink(missing_ok=True)
+    _remove(request.store.backups / f"{backup.name}.json")
     return {}
 
 
@@ -142,7 +142,7 @@ def _set_timer(units: Path, name: str, content: str) -> None:
     if not content:
         if runs:
             _systemctl("disable", "--now", unit(name))
-        (units / unit(name)).unlink(missing_ok=True)
+        _remove(units / unit(name))
     else:
         _write(units / unit(name), content.encode(), 0o644)
     if runs:
@@ -164,7 +164,17 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        path.unlink()
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
