@@ -30,8 +30,7 @@ from journal_rows import (
 )
 from journal_stage import Place, chain_is_whole, eventually, opened
 from journal_trial import Trial, chosen, disturbed, kill_at, leave_at
-from storage_rows import FILESYSTEM_ROWS, PARTITION_ROWS
-from storage_rows_btrfs import BTRFS_ROWS
+from storage_changes import STORAGE_ROWS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -50,7 +49,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
 def test_every_change_has_its_row() -> None:
     named = {row.method for row in (*ROWS, BUNDLE)} | ON_HOSTS | RECORDS | TRACES
     named |= OF_THE_SIGNER | OF_THE_WORKER | DEPLOYMENTS
-    named |= {row.method for row in (*FILESYSTEM_ROWS, *PARTITION_ROWS, *BTRFS_ROWS)}
+    named |= {row.method for row in STORAGE_ROWS}
     assert named == set(change_methods())
 
 

@@ -1,26 +1,29 @@
-"""What goes on for long in btrfs, when its job, its daemon or its worker is killed.
+"""What goes on for long, when its job, its daemon or who does it is killed.
 
 It is there and followed, or told as lost; and never begun a second time beside the first.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_rows import COMMON, ask
+from journal_rows import COMMON, Row, ask
 from journal_stage import eventually
 from storage_devices import MIB
+from storage_rows_backup import BACKUP_ROWS, repository, snapshots
 from storage_rows_btrfs import BTRFS_ROWS, unmount, uuid
-from storage_stage import Storage, storage
+from storage_stage import Seat, Storage, storage
 
 from hostler.api.common.v1 import change_pb2, job_pb2
 
 pytestmark = [pytest.mark.kernel]
 (SCRUB,) = (row for row in BTRFS_ROWS if row.name == "scrub")
+RUN = BACKUP_ROWS[0]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     with storage(tmp_path_factory.mktemp("stage"), sizes) as made:
         yield made
         unmount(made)
+
+
+@pytest.fixture(scope="module")
+def restic(place: Storage) -> Seat:
+    """The program that runs backups."""
+    place.sit("restore")
+    return place.sit("backup")
 
 
 def slow(place: Storage, bytes_per_second: int) -> None:
@@ -42,9 +52,14 @@ def begun(place: Storage) -> str:
     place.start()
     SCRUB.before(place)
     slow(place, MIB // 4)
-    request = SCRUB.request(place)
+    return job(place, SCRUB)
+
+
+def job(place: Storage, row: Row) -> str:
+    """Have a change taken on as a job; answers its name."""
+    request = row.request(place)
     request.change.job = True
-    change = ask(place, SCRUB.method, request).change
+    change = ask(place, row.method, request).change
     assert change.outcome == change_pb2.OUTCOME_STARTED
     return str(change.job)
 
@@ -97,9 +112,7 @@ def test_a_scrub_goes_on_without_its_job_and_is_not_begun_twice(place: Storage) 
     assert told.state == job_pb2.JOB_STATE_INTERRUPTED
     assert "the worker goes on with the scrub" in told.error.message
     # Who asks anew follows the one that goes on.
-    request = SCRUB.request(place)
-    request.change.job = True
-    again = str(ask(place, SCRUB.method, request).change.job)
+    again = job(place, SCRUB)
     with place.job() as process:
         eventually(lambda: followed(place, again))
         assert scrubs(place) == 2
@@ -125,3 +138,36 @@ def test_a_scrub_that_went_with_its_worker_is_told_as_lost(place: Storage) -> No
     argv = ("/usr/bin/btrfs", "scrub", "cancel", str(place.folder / "at"))
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert "not running" in done.stderr
+
+
+def test_a_backup_that_went_with_its_program_is_told_as_lost_and_the_next_one_is_made(
+    place: Storage, restic: Seat
+) -> None:
+    place.start()
+    repository(place)
+    with (place.folder / "tree/much").open("wb") as file:
+        for _ in range(64):
+            file.write(os.urandom(MIB))
+    deaths = restic.deaths
+    name = job(place, RUN)
+    with place.job() as process:
+        eventually(lambda: tools(restic) and followed(place, name))
+        restic.kill()
+        assert process.wait(60) == 0
+    eventually(lambda: restic.deaths > deaths)
+    told = job_of(place, name)
+    assert told.state == job_pb2.JOB_STATE_FAILED
+    assert told.error.reason == "RUN_NOT_FOUND"
+    assert snapshots(place) == 2
+    # The lock that it left is no hindrance.
+    name = job(place, RUN)
+    with place.job() as process:
+        assert process.wait(60) == 0
+    assert job_of(place, name).state == job_pb2.JOB_STATE_SUCCEEDED
+    assert snapshots(place) == 3
+
+
+def tools(seat: Seat) -> list[str]:
+    """What a program has started, and runs."""
+    tasks = Path(f"/proc/{seat.process.pid}/task")
+    return [pid for one in tasks.glob("*/children") for pid in one.read_text().split()]

@@ -17,17 +17,16 @@ import pytest
 from journal_rows import Row
 from journal_stage import chain_is_whole
 from journal_trial import chosen, kill_at, leave_at
-from storage_rows import FILESYSTEM_ROWS, PARTITION_ROWS
-from storage_rows_btrfs import BTRFS_ROWS, unmount
+from storage_changes import BY_ROLE, STORAGE_ROWS
+from storage_rows_btrfs import unmount
+from storage_rows_mount import cleared
 from storage_stage import Storage, storage
 from storage_trial import Counted, counted, kill_worker_at, orphan_at
 
 pytestmark = [pytest.mark.kernel, pytest.mark.soak, pytest.mark.timeout(3600)]
 
-KILLS, LEAVES = 2, 1
-ROWS = (*FILESYSTEM_ROWS, *PARTITION_ROWS, *BTRFS_ROWS)
 SIZES_MIB = {"one": 32, "two": 32, "leg": 192, "mate": 192, "spare": 192}
-ALL = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+ALL = pytest.mark.parametrize("row", STORAGE_ROWS, ids=[row.name for row in STORAGE_ROWS])
 Count = Callable[[Row], Counted]
 
 
@@ -36,17 +35,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     with storage(tmp_path_factory.mktemp("stage"), SIZES_MIB) as made:
         yield made
         unmount(made)
+        cleared(made)
 
 
 @pytest.fixture(scope="module")
 def count(place: Storage) -> Count:
     """What a change brings about, and where, found out once."""
-    return cache(lambda row: counted(place, row, place.worker))
+    seats = {"worker": place.worker, **{role: place.sit(role) for role in ("backup", "restore")}}
+    of = {row: seats[role] for role, rows in BY_ROLE.items() for row in rows}
+    return cache(lambda row: counted(place, row, of[row]))
 
 
-def at(row: Row) -> int:
-    """Another place for each row."""
-    return 5 * ROWS.index(row) + 3
+def some(points: list[str], row: Row, most: int = 1) -> list[int]:
+    """All points, or so many of them, of each row others; restic takes its time."""
+    first = 5 * STORAGE_ROWS.index(row) + 3
+    return chosen(len(points), most if row in BY_ROLE["worker"] else 1, first)
 
 
 @ALL
@@ -54,7 +57,7 @@ def test_with_the_daemon_killed_it_is_old_new_or_told(
     place: Storage, count: Count, row: Row
 ) -> None:
     seen = count(row)
-    for number in chosen(len(seen.points), KILLS, at(row)):
+    for number in some(seen.points, row, 2):
         kill_at(place, row, number, seen.new, seen.points[number - 1])
     chain_is_whole(place)
 
@@ -64,7 +67,7 @@ def test_with_the_worker_killed_it_is_old_new_or_told(
     place: Storage, count: Count, row: Row
 ) -> None:
     seen = count(row)
-    for number in chosen(len(seen.done_at), KILLS, at(row)):
+    for number in some(seen.done_at, row, 2):
         kill_worker_at(place, row, number, seen)
     chain_is_whole(place)
 
@@ -74,12 +77,12 @@ def test_what_a_killed_daemon_had_asked_for_comes_before_the_next_one(
     place: Storage, count: Count, row: Row
 ) -> None:
     seen = count(row)
-    for number in chosen(len(seen.done_at), LEAVES, at(row)):
+    for number in some(seen.done_at, row):
         orphan_at(place, row, number, seen)
 
 
 @ALL
 def test_with_the_caller_gone_it_is_done_as_a_whole(place: Storage, count: Count, row: Row) -> None:
     seen = count(row)
-    for number in chosen(len(seen.done_at), LEAVES, at(row)):
+    for number in some(seen.done_at, row):
         leave_at(place, row, number, seen.new, seen.done_at[number - 1], seen.seat)

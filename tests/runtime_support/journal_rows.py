@@ -90,11 +90,6 @@ OF_THE_WORKER = {
             *("GrowArray", "CheckArray", "RepairArray", "SetSyncSpeed", "StopArray"),
             *("AssembleArray", "DeleteArray"),
         ),
-        "MountService": ("ApplyMount", "DeleteMount", "ApplySwap", "DeleteSwap"),
-        "BackupService": (
-            *("ApplyBackup", "DeleteBackup", "RunBackup", "RestoreBackup", "DrillBackup"),
-            "ForgetSnapshots",
-        ),
     }.items()
     for name in names
 }

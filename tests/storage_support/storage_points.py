@@ -4,7 +4,8 @@
 `backup PLACE`, `restore PLACE` are the programs that it asks. Their points are where a kill could
 matter: before and after each request that changes something, each fsync and each tool, while the
 tool runs, and around what the kernel is asked of a btrfs. With such a program its tools are killed,
-as systemd does it.
+as systemd does it. What the programs of backups begin goes on after they have answered: of them it
+is the requests alone.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ def _worker(place: Path) -> None:
     from hostlerd.storage.worker.__main__ import main
     from hostlerd.storage.worker.operation import Operation
 
+    ioctl = _ioctl(btrfs_ioctl.call)
     for module in (btrfs_ioctl, btrfs_long, btrfs_subvolume):
-        module.call = _ioctl(btrfs_ioctl.call)  # type: ignore[attr-defined]
+        module.call = ioctl  # type: ignore[attr-defined]
     run: Callable[..., Any] = tools.Tools.run
 
     def run_tool(self: Any, argv: Any, *more: Any, **named: Any) -> Any:
@@ -81,6 +83,10 @@ def _worker(place: Path) -> None:
         return around(str(asked["op"]), carry_out)(asked, table, *more)
 
     server.carry_out = carry
+    for name in ("fsync", "fdatasync"):
+        setattr(os, name, around(name, getattr(os, name)))
+    subprocess.Popen = _Popen  # type: ignore[misc]
+    sys.argv[1:] = ["--root", str(place / "root"), "--systemctl", str(place / "root/systemctl")]
     _begin("worker", place, main)
 
 
@@ -114,14 +120,7 @@ def _restic(role: str, place: Path) -> None:
 
 
 def _begin(role: str, place: Path, main: Callable[[], None]) -> None:
-    for name in ("fsync", "fdatasync"):
-        setattr(os, name, around(name, getattr(os, name)))
-    subprocess.Popen = _Popen  # type: ignore[misc]
-    words = ["--state", str(place / f"{role}-state"), "--idle-s", "3600"]
-    if role == "worker":
-        sys.argv[1:] = ["--root", str(place / "root")]
-        words += ["--systemctl", str(place / "root/systemctl")]
-    sys.argv += words
+    sys.argv += ["--state", str(place / f"{role}-state"), "--idle-s", "3600"]
     os.environ["LISTEN_PID"] = str(os.getpid())
     main()
 

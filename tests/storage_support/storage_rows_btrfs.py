@@ -15,7 +15,7 @@ from typing import Any
 from journal_stage import eventually
 from storage_btrfs import BTRFS, damage, part
 from storage_devices import MIB, run
-from storage_rows import NEW, STORAGE, content, empty, put_back, row
+from storage_rows import NEW, STORAGE, content, put_back, row
 from storage_stage import Storage
 
 from hostler.api.storage.v1 import btrfs_pb2 as pb
@@ -54,10 +54,8 @@ def _is_free(place: Storage) -> bool:
 def _pool(place: Storage, *profiles: str, devices: int = 2) -> None:
     """A btrfs with 4 MiB of data, and beside it a disk that holds something else."""
     unmount(place)
+    place.renew(*_LEGS)
     disks = [place.disks[name] for name in _LEGS]
-    for one in disks:
-        run(BTRFS, "device", "scan", "--forget", one.device, status=None)
-        empty(one)
     devices_ = [one.device for one in disks[:devices]]
     wanted = profiles or ("-d", "raid1", "-m", "raid1")
     run("/usr/sbin/mkfs.btrfs", "-q", "-f", *wanted, *devices_)

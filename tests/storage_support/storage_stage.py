@@ -14,11 +14,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from journal_stage import CHECKOUT, Place, Points, Stage, with_fds
-from storage_devices import Loop, called, loop
+from storage_devices import MIB, Loop, attach, called, run
 
 PROGRAMS = Path(__file__).with_name("storage_points.py")
 RUNTIME_SUPPORT = Path(__file__).parents[1] / "runtime_support"
@@ -107,7 +107,7 @@ class Seat(Points):
 class Storage(Place):
     """The storage daemon with its programs, and the disks that they change."""
 
-    def __init__(self, folder: Path, disks: dict[str, Loop]) -> None:
+    def __init__(self, folder: Path, sizes_mib: dict[str, int]) -> None:
         stage = Machine(folder)
         (folder / "storage").mkdir()
         (folder / "run").mkdir(mode=0o700)
@@ -118,10 +118,33 @@ class Storage(Place):
         Path(manager).chmod(0o755)
         super().__init__(stage, "storage")
         self.argv = [sys.executable, str(PROGRAMS), "daemon", str(folder), "storage"]
-        self.disks = disks
+        self._sizes_mib, self._count = sizes_mib, 0
+        self.disks: dict[str, Loop] = {}
         self._called: dict[str, str] = {}
+        for name in sizes_mib:
+            self.renew(name)
         self.worker = Seat(folder, "worker", "worker.sock")
         self._seats = [self.worker]
+
+    def renew(self, *disks: str) -> None:
+        """Have other devices for disks, empty ones.
+
+        What was mounted stays in use for a while if somebody has cloned the namespace meanwhile.
+        """
+        for name in disks:
+            self._drop(name)
+            self._count += 1
+            file = self.stage.folder / f"{name}-{self._count}"
+            with file.open("wb") as opened:
+                opened.truncate(self._sizes_mib[name] * MIB)
+            self.disks[name] = Loop(file, attach(file, "--partscan"))
+
+    def _drop(self, name: str) -> None:
+        self._called.pop(name, None)
+        if name in self.disks:
+            one = self.disks.pop(name)
+            run("/usr/sbin/losetup", "--detach", one.device)
+            one.file.unlink()
 
     def called(self, disk: str) -> str:
         """The words by which a disk is asked for."""
@@ -152,16 +175,15 @@ class Storage(Place):
         super().close()
         for seat in self._seats:
             seat.close()
+        for name in list(self.disks):
+            self._drop(name)
 
 
 @contextmanager
 def storage(folder: Path, sizes_mib: dict[str, int]) -> Iterator[Storage]:
     """A daemon with a worker, and disks of these sizes, until the block ends."""
-    with ExitStack() as stack:
-        disks = {
-            name: stack.enter_context(loop(folder, name, size, "--partscan"))
-            for name, size in sizes_mib.items()
-        }
-        place = Storage(folder, disks)
-        stack.callback(place.close)
+    place = Storage(folder, sizes_mib)
+    try:
         yield place
+    finally:
+        place.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hostlerd.runtime.errors import InvalidRequest, Violation
+from hostlerd.storage.errors import RunLost, WorkerLost
 from hostlerd.storage.kernel import tool
 from hostlerd.storage.kernel.worker_client import Worker, refusal
 from hostlerd.storage.model import backup as model
@@ -79,7 +80,10 @@ class Backups:
         """
         door = self.doors[role]
         while True:
-            seen = door.ask("Look", {"run": run}, _TOOL_S)
+            try:
+                seen = door.ask("Look", {"run": run}, _TOOL_S)
+            except WorkerLost:
+                raise RunLost("the program that did it has ended in the middle") from None
             if seen["state"] == "failed":
                 raise refusal(seen)
             if seen["state"] == "done":
