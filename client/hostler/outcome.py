@@ -116,6 +116,9 @@ def of_error(error: HostError) -> Outcome:
     """The outcome that an error tells."""
     if error.uncertain:
         return Outcome.UNKNOWN
-    if error.code == "ABORTED" and error.reason in Outcome.__members__:
-        return Outcome[error.reason]
+    # Where whoever carried it out was lost, the error tells what the host has made of it.
+    told = error.metadata.get("outcome", "").removeprefix("OUTCOME_")
+    for word in (error.reason, told):
+        if error.code == "ABORTED" and word in Outcome.__members__:
+            return Outcome[word]
     return Outcome.FAILED

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.api.netns.v1 import namespace_pb2, process_pb2
 from hostler.limits import Tolerance
+from hostler.outcome import Outcome, of_error
 from hostler.results import (
     DETAILS_KEY,
     CallFailed,
@@ -128,3 +129,17 @@ def test_a_fault_that_the_message_tells_is_not_told_twice() -> None:
     faults = ({"field": "a", "description": "is bad"}, {"field": "b", "description": "is worse"})
     error = HostError("INVALID_ARGUMENT", "INVALID_REQUEST", "a: is bad; and 1 more", {}, faults)
     assert str(error) == "INVALID_ARGUMENT INVALID_REQUEST: a: is bad; and 1 more; b: is worse"
+
+
+def test_an_error_that_tells_what_became_of_the_change_is_believed() -> None:
+    for told, outcome in (
+        ("OUTCOME_UNKNOWN", Outcome.UNKNOWN),
+        ("OUTCOME_INTERRUPTED", Outcome.INTERRUPTED),
+        ("OUTCOME_APPLIED", Outcome.APPLIED),
+        ("OUTCOME_OF_ANOTHER_VERSION", Outcome.FAILED),
+        ("", Outcome.FAILED),
+    ):
+        lost = HostError("ABORTED", "WORKER_LOST", "closed", {"outcome": told})
+        assert of_error(lost) is outcome
+    refused = HostError("INVALID_ARGUMENT", "INVALID", "no", {"outcome": "OUTCOME_APPLIED"})
+    assert of_error(refused) is Outcome.FAILED
