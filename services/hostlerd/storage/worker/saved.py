@@ -30,6 +30,8 @@ _MIB = 1 << 20
 _AROUND_BYTES = 4096
 # The copies of a btrfs superblock: btrfs rescue would find them.
 _BTRFS_COPIES = (64 << 20, 256 << 30)
+#: Timers of backups that are not written to their end.
+TIMER_DRAFTS = ".hostler-storage-backup@*.draft"
 _WIPEFS = "/usr/sbin/wipefs"
 
 
@@ -44,6 +46,13 @@ class Store:
     def backups(self) -> Path:
         """The folder beside it, where definitions of backups are kept."""
         return self._folder.with_name("backups")
+
+    def sweep(self) -> None:
+        """Remove what a worker that was killed has left half written. Raises OSError."""
+        for draft in self._folder.glob(".*"):
+            shutil.rmtree(draft)
+        for draft in (*self.backups.glob(".*.draft"), *self.units.glob(TIMER_DRAFTS)):
+            draft.unlink()
 
     def save(self, device: Device, operation: str) -> str:
         """Keep what will be overwritten on a device, on disk; answer its name. Raises OSError."""

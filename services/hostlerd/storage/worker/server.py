@@ -36,6 +36,7 @@ def serve(listen: Path | None, state: Path, idle_s: float, units: Units) -> None
             SEND_TIMEOUT_S,
         )
 
+    store.sweep()
     listener = door.listening_socket(PROGRAM, listen)
     allowed = door.ROOT | door.uid_of(DAEMON_USER)
     while True:
