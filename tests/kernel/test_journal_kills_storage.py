@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 from journal_rows import Row
-from journal_stage import chain_is_whole
-from journal_trial import chosen, kill_at, leave_at
+from journal_stage import chain_is_whole, eventually
+from journal_trial import SOAK, chosen, kill_at, leave_at
 from storage_changes import BY_ROLE, STORAGE_ROWS
 from storage_rows_btrfs import unmount
 from storage_rows_mount import cleared
@@ -57,9 +58,13 @@ def test_with_the_daemon_killed_it_is_old_new_or_told(
     place: Storage, count: Count, row: Row
 ) -> None:
     seen = count(row)
-    for number in some(seen.points, row, 2):
+    told = {
         kill_at(place, row, number, seen.new, seen.points[number - 1])
+        for number in some(seen.points, row)
+    }
     chain_is_whole(place)
+    # Of all points some are before anything was begun, and some after all was done.
+    assert len(told) > 1 or not SOAK, told
 
 
 @ALL
@@ -70,6 +75,9 @@ def test_with_the_worker_killed_it_is_old_new_or_told(
     for number in some(seen.done_at, row, 2):
         kill_worker_at(place, row, number, seen)
     chain_is_whole(place)
+    # Of what it was about to keep nothing is left half written.
+    kept = place.stage.folder / "worker-state/saved"
+    eventually(lambda: not list(kept.glob(".*")))
 
 
 @ALL
@@ -84,5 +92,7 @@ def test_what_a_killed_daemon_had_asked_for_comes_before_the_next_one(
 @ALL
 def test_with_the_caller_gone_it_is_done_as_a_whole(place: Storage, count: Count, row: Row) -> None:
     seen = count(row)
-    for number in some(seen.done_at, row):
-        leave_at(place, row, number, seen.new, seen.done_at[number - 1], seen.seat)
+    both: Any = ((seen.points, place), (seen.done_at, seen.seat))
+    for points, of in both if SOAK else (both[STORAGE_ROWS.index(row) % 2],):
+        for number in some(points, row):
+            leave_at(place, row, number, seen.new, points[number - 1], of)

@@ -50,6 +50,8 @@ def point(name: str) -> None:
     elif here != int(number.split()[0]):
         return
     elif what == "kill":
+        # Who comes after it counts anew, and is not to die as well.
+        (FOLDER / "arm").unlink()
         END()
     else:
         _wait()

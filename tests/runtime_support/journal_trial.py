@@ -24,15 +24,15 @@ _SPENT = "DESTROY_TOKEN_USED"
 LOST = "WORKER_LOST"
 
 
-def chosen(count: int, most: int, first: int = 0) -> list[int]:
-    """All numbers from 1 to `count`, or at most so many of them, evenly, the last included.
+def chosen(count: int, most: int, first: int | None = None) -> list[int]:
+    """All numbers from 1 to `count`, or at most so many of them, evenly.
 
-    One alone is the `first` of all, counted round.
+    The last is included, or, counted round, the `first`.
     """
     if SOAK or count <= most:
         return list(range(1, count + 1))
-    if most == 1:
-        return [1 + first % count]
+    if first is not None:
+        return sorted({1 + (first + i * count // most) % count for i in range(most)})
     return sorted({1 + round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
@@ -184,7 +184,8 @@ def leave_at(
     eventually(trial.has_outcome)
     eventually(lambda: not place.journals())
     points.arm("")
-    assert row.witness(place) == new, where
+    found = row.witness(place)
+    assert found == new, (trial.records(), difference(where, found, trial.old, new))
     told = trial.ask()
     assert told is not None
     assert (told.outcome, told.changed) == (change_pb2.OUTCOME_APPLIED, True), where

@@ -1,11 +1,11 @@
 """The programs of storage, which kill themselves, or wait, at a point; see journal_points.py.
 
 `storage_points.py daemon PLACE …` is the daemon, with the doors of a folder; `worker PLACE` and
-`backup PLACE`, `restore PLACE` are the programs that it asks. Their points are where a kill could
-matter: before and after each request that changes something, each fsync and each tool, while the
-tool runs, and around what the kernel is asked of a btrfs. With such a program its tools are killed,
-as systemd does it. What the programs of backups begin goes on after they have answered: of them it
-is the requests alone.
+`backup PLACE`, `restore PLACE` are the programs that it asks. The PLACE of a host's own is `-`.
+Their points are where a kill could matter: before and after each request that changes something,
+each fsync and each tool, while the tool runs, and around what the kernel is asked of a btrfs. With
+such a program its tools are killed, as systemd does it. What the programs of backups begin goes on
+after they have answered: of them it is the requests alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _IOCTLS = {
     **{0x5000943F: "destroy subvolume", 0xC400941B: "scrub", 0xC4009420: "balance"},
     **{0xCA289435: "replace", 0x5000943A: "remove device", 0xC4089434: "device stats"},
 }
-_REPLACE_HEAD = 8
+OWN = Path("-")
 _tool = threading.local()
 
 
@@ -46,9 +46,10 @@ def _daemon(place: Path) -> None:
     from hostlerd.storage.kernel.mount_units import MountUnits
     from hostlerd.storage.kernel.worker_client import Worker
 
-    Worker.__init__.__defaults__ = (place / "worker.sock",)
-    Door.__init__.__defaults__ = (place,)
-    MountUnits.__init__.__defaults__ = (place / "root",)
+    if place != OWN:
+        Worker.__init__.__defaults__ = (place / "worker.sock",)
+        Door.__init__.__defaults__ = (place,)
+        MountUnits.__init__.__defaults__ = (place / "root",)
     journal_points.main("storage")
 
 
@@ -86,7 +87,8 @@ def _worker(place: Path) -> None:
     for name in ("fsync", "fdatasync"):
         setattr(os, name, around(name, getattr(os, name)))
     subprocess.Popen = _Popen  # type: ignore[misc]
-    sys.argv[1:] = ["--root", str(place / "root"), "--systemctl", str(place / "root/systemctl")]
+    root = place / "root"
+    sys.argv[1:] = ["--root", str(root), "--systemctl", str(root / "systemctl")]
     _begin("worker", place, main)
 
 
@@ -96,7 +98,7 @@ def _ioctl(call: Callable[..., None]) -> Callable[..., None]:
         # The same call tells how far it is.
         if not name or (name == "replace" and argument[0]):
             return call(fd, request, argument)
-        around(name, call)(fd, request, argument)
+        around(f"ioctl {name}", call)(fd, request, argument)
         return None
 
     return made
@@ -120,7 +122,8 @@ def _restic(role: str, place: Path) -> None:
 
 
 def _begin(role: str, place: Path, main: Callable[[], None]) -> None:
-    sys.argv += ["--state", str(place / f"{role}-state"), "--idle-s", "3600"]
+    words = [*sys.argv[1:], "--state", str(place / f"{role}-state")]
+    sys.argv[1:] = ["--idle-s", "3600", *([] if place == OWN else words)]
     os.environ["LISTEN_PID"] = str(os.getpid())
     main()
 
@@ -130,7 +133,8 @@ def _main(role: str, place: Path) -> None:
         sys.argv[1:] = sys.argv[3:]
         _daemon(place)
         return
-    journal_points.END = lambda: os.killpg(0, signal.SIGKILL)
+    if place != OWN:
+        journal_points.END = lambda: os.killpg(0, signal.SIGKILL)
     if role == "worker":
         _worker(place)
     else:

@@ -6,6 +6,7 @@ runs here: what it does with a unit is done by mount_manager.py.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ def cleared(place: Storage) -> None:
             if not unit.is_dir() or unit.is_symlink():
                 unit.unlink()
     _LINK.unlink(missing_ok=True)
+    for folder in (_LINK.parent, _LINK.parent.parent):
+        # Where udev runs there are others in it.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _is_free(place: Storage) -> bool:

@@ -83,8 +83,6 @@ class Seat(Points):
                 print(f"{self.role} ended with {status}", file=sys.stderr)
             # As systemd does it: what it has started goes before the next one is started.
             self._end()
-            # The next one counts anew, and is not to die as well.
-            self.arm("")
             self.deaths += 1
             self.process = self._start()
 

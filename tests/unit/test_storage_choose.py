@@ -126,3 +126,11 @@ def test_every_step_is_an_operation_with_its_fields(tmp_path: Path) -> None:
         of_door = asked[getattr(step, "door", "")]
         assert of_door[step.__name__] == {one.name for one in fields(step)}
     Registry(STEPS)
+
+
+def test_all_but_looking_waits_for_what_a_killed_daemon_had_asked_for() -> None:
+    looks = {name for name, one in OPERATIONS.items() if one.only_reads}
+    assert looks == {"ListSaved", "ListBackups", "ListSubvolumes", "LookBtrfsWork"}
+    # By this the programs of backups know what begins something.
+    for step in STEPS:
+        assert step.__name__.startswith("Begin") == bool(getattr(step, "door", ""))
