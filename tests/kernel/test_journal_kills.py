@@ -18,8 +18,8 @@ import pytest
 from journal_rows import (
     BUNDLE,
     DEPLOYMENTS,
+    OF_MD,
     OF_THE_SIGNER,
-    OF_THE_WORKER,
     ON_HOSTS,
     RECORDS,
     ROWS,
@@ -31,6 +31,7 @@ from journal_rows import (
 from journal_stage import Place, chain_is_whole, eventually, opened
 from journal_trial import Trial, chosen, disturbed, kill_at, leave_at
 from storage_changes import STORAGE_ROWS
+from storage_rows_array import ARRAY_ROWS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -48,8 +49,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
 
 def test_every_change_has_its_row() -> None:
     named = {row.method for row in (*ROWS, BUNDLE)} | ON_HOSTS | RECORDS | TRACES
-    named |= OF_THE_SIGNER | OF_THE_WORKER | DEPLOYMENTS
-    named |= {row.method for row in STORAGE_ROWS}
+    named |= OF_THE_SIGNER | OF_MD | DEPLOYMENTS
+    # These have tests of their own, with the worker: test_journal_kills_storage.py, and in a guest,
+    # which has md, tests/vm/test_vm_storage_kills.py.
+    named |= {row.method for row in (*STORAGE_ROWS, *ARRAY_ROWS)}
     assert named == set(change_methods())
 
 

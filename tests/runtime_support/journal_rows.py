@@ -80,18 +80,14 @@ DEPLOYMENTS = {
         *("InstallCertificates", "RenewDeployment", "RevokeDeployedCertificate"),
     )
 } | {"hostler.api.ssl.v1.ChainService/WriteChain"}
-#: Methods whose changes are the storage worker's, or those of programs that run restic, and have no
-#: row yet. See test_storage_{array_daemon,mount,backup}.py in tests/kernel.
-OF_THE_WORKER = {
-    f"hostler.api.storage.v1.{service}/{name}"
-    for service, names in {
-        "ArrayService": (
-            *("CreateArray", "AddMember", "FailMember", "RemoveMember", "ReplaceMember"),
-            *("GrowArray", "CheckArray", "RepairArray", "SetSyncSpeed", "StopArray"),
-            *("AssembleArray", "DeleteArray"),
-        ),
-    }.items()
-    for name in names
+#: Methods of arrays, which only guests have, that are not disturbed: what they do without a kill is
+#: in tests/vm/test_vm_storage_md.py, and their plans in tests/unit/test_storage_array_plan.py.
+OF_MD = {
+    f"hostler.api.storage.v1.ArrayService/{name}"
+    for name in (
+        *("FailMember", "RemoveMember", "GrowArray", "CheckArray", "RepairArray"),
+        "SetSyncSpeed",
+    )
 }
 
 
