@@ -112,11 +112,13 @@ def remove_detached(request: Request, tools_: Tools) -> dict[str, Any]:
 
 
 def replace(request: Request, tools_: Tools) -> dict[str, Any]:
-    """Have md copy a member to a spare."""
+    """Have md copy a member to a spare, unless it does or has done so."""
     found = _proven(request.device("array"), str(request["uuid"]))
     old, new = request.device("old"), request.device("new")
-    copy = found.member(new.target.name)
+    was, copy = found.member(old.target.name), found.member(new.target.name)
     if copy is not None and copy.is_replacement:
+        return {}
+    if copy is not None and copy.is_whole and (was is None or was.is_faulty):
         return {}
     return _manage(request, tools_, "--replace", old.path, "--with", new.path)
 
