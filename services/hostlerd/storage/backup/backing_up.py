@@ -10,7 +10,7 @@ from typing import Any
 from hostlerd.storage.backup import snapshots
 from hostlerd.storage.backup.keeping import Records
 from hostlerd.storage.backup.restic import INCOMPLETE, Restic, repository_id
-from hostlerd.storage.backup.runs import Run
+from hostlerd.storage.backup.running import Run
 from hostlerd.storage.model.backup import Definition, Outcome
 from hostlerd.storage.worker.refused import Refused
 

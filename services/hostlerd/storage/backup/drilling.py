@@ -17,7 +17,7 @@ from typing import Any
 from hostlerd.storage.backup import restoring, snapshots
 from hostlerd.storage.backup.compare import compare
 from hostlerd.storage.backup.restic import Restic, free_bytes
-from hostlerd.storage.backup.runs import Run
+from hostlerd.storage.backup.running import Run
 from hostlerd.storage.model.backup import Outcome, Snapshot
 from hostlerd.storage.worker.refused import Refused
 

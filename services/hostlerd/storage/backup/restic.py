@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from hostlerd.privileged.runs import Stopped
 from hostlerd.storage.backup import secret
 from hostlerd.storage.model.backup import Definition
 from hostlerd.storage.worker.refused import Refused
@@ -27,10 +28,6 @@ _ASK_BYTES_MOST = 16 << 20
 _END_S = 20.0
 
 Line = Callable[[bytes], None]
-
-
-class Stopped(Exception):
-    """The run was told to stop."""
 
 
 @dataclass(slots=True)

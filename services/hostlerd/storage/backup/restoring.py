@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hostlerd.storage.backup import snapshots
 from hostlerd.storage.backup.restic import Restic, free_bytes, restored_size
-from hostlerd.storage.backup.runs import Run
+from hostlerd.storage.backup.running import Run
 from hostlerd.storage.model.backup import Definition, Outcome, is_within
 from hostlerd.storage.worker.refused import Refused
 

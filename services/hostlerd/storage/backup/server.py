@@ -17,10 +17,11 @@ from hostlerd.privileged.grammar import Check, array, record, text, whole
 from hostlerd.privileged.lines import answer_lines
 from hostlerd.privileged.orphans import Turns
 from hostlerd.privileged.refused import Fault
+from hostlerd.privileged.runs import Stopped
 from hostlerd.storage.backup import backing_up, drilling, restoring, snapshots
 from hostlerd.storage.backup.keeping import Records, definition
-from hostlerd.storage.backup.restic import Child, Restic, Stopped
-from hostlerd.storage.backup.runs import Runs, Work
+from hostlerd.storage.backup.restic import Child, Restic
+from hostlerd.storage.backup.running import Work, get, new_runs
 from hostlerd.storage.model.backup import NAME, SNAPSHOT, Record, path_fault
 from hostlerd.storage.worker.refused import Refused
 
@@ -49,7 +50,7 @@ class Server:
         self._definitions = definitions
         self._state = state
         self._records = Records(state / "records")
-        self._runs = Runs()
+        self._runs = new_runs()
         self._turns = Turns()
         self._table: Mapping[str, tuple[Mapping[str, Check], Callable[..., dict[str, Any]]]] = {
             "Look": ({"run": _RUN}, self._look),
@@ -170,10 +171,10 @@ class Server:
         return Restic(definition(self._definitions, name), self._state, child, cached)
 
     def _look(self, run: str) -> dict[str, Any]:
-        return self._runs.get(run).seen()
+        return get(self._runs, run).seen()
 
     def _stop(self, run: str) -> dict[str, Any]:
-        self._runs.get(run).child.stop()
+        get(self._runs, run).child.stop()
         return {}
 
     def _told(self) -> dict[str, Any]:
