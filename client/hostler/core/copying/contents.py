@@ -28,6 +28,8 @@ _SMALL_BYTES = 256 << 10
 
 #: Writes a piece of a block at its offset.
 Write = Callable[[memoryview, int], None]
+#: Is told of so many bytes more, holes among them. What it raises ends the work.
+Count = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,12 @@ def blocks(descriptor: int, size_bytes: int) -> Iterator[Block]:
 class Reader:
     """Reads files and hashes their blocks, with threads and buffers of its own. Close it.
 
-    One that is not `hashing` answers empty digests.
+    One that is not `hashing` answers empty digests. `count` is told of each block that was read.
     """
 
-    def __init__(self, *, hashing: bool) -> None:
+    def __init__(self, *, hashing: bool, count: Count | None = None) -> None:
         self._hashing = hashing
+        self._count = count or (lambda size_bytes: None)
         self._pair = bytearray(BLOCK_BYTES), bytearray(BLOCK_BYTES)
         self._pool = ThreadPoolExecutor(_THREADS)
         self._free = [memoryview(bytearray(BLOCK_BYTES)) for _ in range(_BUFFERS)]
@@ -101,6 +104,7 @@ class Reader:
 
         try:
             for index, block in enumerate(blocks(descriptor, size_bytes)):
+                self._count(block.size_bytes)
                 found.append(b"" if block.data else self._of_zeros(block.size_bytes))
                 if not block.data:
                     continue
@@ -116,12 +120,16 @@ class Reader:
                 take()
         return found
 
-    def are_equal(self, one: int, other: int, size_bytes: int) -> bool:
-        """Read two files and compare. Raises EOFError where either ends too soon, OSError."""
+    def equal_until(self, one: int, other: int, size_bytes: int) -> int:
+        """Read two files and compare; answer where the first block begins that differs, or the end.
+
+        Raises EOFError where either ends too soon, OSError.
+        """
         os.posix_fadvise(other, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         left, right = self._pair
         both = zip(blocks(one, size_bytes), blocks(other, size_bytes), strict=True)
         for mine, theirs in both:
+            self._count(mine.size_bytes)
             if not mine.data and not theirs.data:
                 continue
             _fill(memoryview(left), one, mine)
@@ -130,8 +138,8 @@ class Reader:
             # Whole buffers are compared as they are, the last ones by copies of what is used.
             same = left == right if end == BLOCK_BYTES else left[:end] == right[:end]
             if not same:
-                return False
-        return True
+                return mine.offset
+        return size_bytes
 
     def _of_zeros(self, size_bytes: int) -> bytes:
         return _of_zeros(size_bytes) if self._hashing else b""
@@ -144,10 +152,12 @@ class Reader:
         return done
 
 
-def write_all(descriptor: int) -> Write:
-    """Write pieces to an open file, each as a whole."""
+def write_all(descriptor: int, after: int = 0) -> Write:
+    """Write pieces to an open file, each as a whole, but for those that begin before `after`."""
 
     def write(piece: memoryview, offset: int) -> None:
+        if offset < after:
+            return
         while piece:
             count = os.pwrite(descriptor, piece, offset)
             piece, offset = piece[count:], offset + count

@@ -62,7 +62,7 @@ def of_bytes(text: bytes) -> Manifest:
         if (head["hostler_manifest"], head["algorithm"]) != (FORMAT, ALGORITHM):
             raise BadManifest("the manifest is of another version")
         return Manifest(head["root"], tuple(_entries(lines)))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadManifest("this is no whole manifest") from error
 
 
@@ -92,4 +92,15 @@ def _entries(lines: Iterable[dict[str, Any]]) -> Iterator[Entry]:
             **{**line, "mode": int(line["mode"], 8)},
             xattrs=tuple((key, base64.b64decode(value)) for key, value in xattrs),
         )
-        yield Entry(path, attributes, link_to, digest)
+        entry = Entry(path, attributes, link_to, digest)
+        _require_types(entry)
+        yield entry
+
+
+def _require_types(entry: Entry) -> None:
+    """Raise TypeError where a value is of another type than any that was written."""
+    one = entry.attributes
+    words = (entry.path, entry.digest, entry.link_to or "", one.link)
+    numbers = (one.mode, one.uid, one.gid, one.size_bytes, one.mtime_ns, one.atime_ns, one.device)
+    if not all(type(word) is str for word in words) or not all(type(n) is int for n in numbers):
+        raise TypeError("a value is of another type")

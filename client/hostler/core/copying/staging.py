@@ -1,7 +1,8 @@
 """A copy grows in a private folder beside its target, and gets its name when it is whole.
 
 The folder is locked as long as somebody works in it. One that nobody has locked was left behind by
-a process that was killed: whoever copies to that place next removes it.
+a process that was killed: whoever copies to that place next removes it, or goes on in it, if it
+has a mark that says that it is of the same copy.
 """
 
 from __future__ import annotations
@@ -13,27 +14,40 @@ import hashlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hostler.core.copying.look import forget_acls, names, open_folder
+from hostler.core.copying.look import forget_acls, names, open_file, open_folder
 from hostler.core.copying.refused import CopyRefused
 
 COPY = "copy"
 """The copy's name in the folder."""
+KEPT_S = 7 * 86_400
+"""How long what can be gone on with is left alone by those who copy to other targets beside it."""
 
+_MARK = "mark"
+_MARK_BYTES_MOST = 65_536
 _NAME = re.compile(r"\.hostler-copy-[0-9a-f]{32}")
 _RENAME_NOREPLACE = 1  # Source: linux/fs.h
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Staging:
-    """The private folder, open, and the open folder that it and the target are in."""
+    """The private folder, open, and the open folder that it and the target are in.
+
+    `resumed` says that a copy of the same mark had been begun in it, `removed` that something else
+    was there, which is gone now. What is `kept` stays for the next one when the work ends.
+    """
 
     folder: int
     parent: int
+    resumed: bool = False
+    removed: bool = False
+    kept: bool = False
 
     def publish(self, name: str, target: str) -> None:
         """Move what is whole to its place, which must be free. Raises CopyRefused, OSError."""
@@ -54,30 +68,35 @@ class Staging:
 
 
 @contextmanager
-def staging(parent: int, target: str) -> Iterator[Staging]:
+def staging(parent: int, target: str, mark: bytes = b"") -> Iterator[Staging]:
     """Have a private folder for a target; whatever is still in it at the end is removed.
 
-    Removes what killed processes left in `parent` first. Raises CopyRefused where another process
-    copies to the same target.
+    One that was left behind with the same mark is gone on with. Removes what else killed processes
+    left in `parent` first. Raises CopyRefused where another process copies to the same target.
     """
+    own = _name_for(target)
     for name in names(parent):
-        if _NAME.fullmatch(name):
-            _remove_left(parent, name)
-    digest = hashlib.sha256(os.fsencode(target)).hexdigest()
-    name = f".hostler-copy-{digest[:32]}"
+        if _NAME.fullmatch(name) and name != own:
+            _sweep(parent, name)
+    place = _begin(parent, own, target, mark)
     try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-    except FileExistsError:
-        raise CopyRefused("BUSY", "another process copies to it", target) from None
-    folder = _locked(parent, name)
-    if folder is None:
-        raise CopyRefused("BUSY", "another process copies to it", target)
-    try:
-        forget_acls(parent, name)
-        yield Staging(folder, parent)
+        yield place
     finally:
-        remove(parent, name)
-        os.fsync(parent)
+        if not place.kept:
+            remove(parent, own)
+            os.fsync(parent)
+        os.close(place.folder)
+
+
+def left_of(parent: int, target: str, mark: bytes) -> str:
+    """What a copy to a target that was cut off has left: "same" of this mark, "other", or ""."""
+    name = _name_for(target)
+    folder = _take(parent, name)
+    if folder is None:
+        return ""
+    try:
+        return "same" if mark and _mark_of(folder) == mark else "other"
+    finally:
         os.close(folder)
 
 
@@ -96,19 +115,88 @@ def remove(parent: int, name: str) -> None:
         os.unlink(name, dir_fd=parent)
 
 
-def _remove_left(parent: int, name: str) -> None:
+def _name_for(target: str) -> str:
+    digest = hashlib.sha256(os.fsencode(target)).hexdigest()
+    return f".hostler-copy-{digest[:32]}"
+
+
+def _begin(parent: int, name: str, target: str, mark: bytes) -> Staging:
+    """Take up what was left there, or make it anew. Raises CopyRefused."""
+    there = _is_there(parent, name)
+    folder = _take(parent, name) if there else None
+    if folder is not None:
+        if mark and _mark_of(folder) == mark:
+            return Staging(folder, parent, resumed=True)
+        remove(parent, name)
+        os.close(folder)
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        raise CopyRefused("BUSY", "another process copies to it", target) from None
+    folder = _locked(parent, name)
+    if folder is None:
+        raise CopyRefused("BUSY", "another process copies to it", target)
+    forget_acls(parent, name)
+    if mark:
+        _write_mark(folder, mark)
+        os.fsync(parent)
+    return Staging(folder, parent, removed=there)
+
+
+def _is_there(parent: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _sweep(parent: int, name: str) -> None:
+    """Remove what a killed process left, unless somebody may still go on with it."""
+    folder = _take(parent, name)
+    if folder is not None:
+        try:
+            age_s = time.time() - os.fstat(folder).st_mtime
+            if age_s > KEPT_S or not _mark_of(folder):
+                remove(parent, name)
+        finally:
+            os.close(folder)
+
+
+def _take(parent: int, name: str) -> int | None:
+    """Lock what was left behind; None where it is not ours, or not left behind."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
-            return
-        folder = _locked(parent, name)
+            return None
     except FileNotFoundError:  # Its owner has finished meanwhile.
-        return
-    if folder is not None:
-        try:
-            remove(parent, name)
-        finally:
-            os.close(folder)
+        return None
+    return _locked(parent, name)
+
+
+def _mark_of(folder: int) -> bytes:
+    """The mark of a folder; none if it is not private: somebody else could have written it."""
+    # A folder in a set-group-id one is set-group-id, too.
+    if os.fstat(folder).st_mode & 0o777 != 0o700:
+        return b""
+    try:
+        file = open_file(_MARK, folder)
+    except OSError:
+        return b""
+    try:
+        return os.read(file, _MARK_BYTES_MOST)
+    finally:
+        os.close(file)
+
+
+def _write_mark(folder: int, mark: bytes) -> None:
+    file = os.open(_MARK, _NEW_FILE, 0o600, dir_fd=folder)
+    try:
+        os.write(file, mark)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    os.fsync(folder)
 
 
 def _locked(parent: int, name: str) -> int | None:

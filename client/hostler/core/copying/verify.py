@@ -7,10 +7,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
 from hostler.core.copying import contents
 from hostler.core.copying.look import Attributes, look, open_file, walk
 from hostler.core.copying.manifest import MAX_BYTES, BadManifest, Entry, Manifest, of_bytes
+from hostler.core.copying.place import Place
+from hostler.core.copying.progress import Counter, Tell
 
 #: Reading changes it.
 _NOT_COMPARED = "atime_ns"
@@ -28,7 +31,19 @@ class Finding:
 def load(path: Path) -> Manifest:
     """Read a manifest file. Raises BadManifest, OSError."""
     with path.open("rb") as file:
-        text = file.read(MAX_BYTES + 1)
+        return _load(file)
+
+
+def load_at(place: Place) -> Manifest:
+    """Read a manifest file that is no symlink. Raises BadManifest, OSError."""
+    with os.fdopen(open_file(place.name, place.folder), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise BadManifest("this is no regular file")
+        return _load(file)
+
+
+def _load(file: BinaryIO) -> Manifest:
+    text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
         raise BadManifest("the manifest is larger than any that was written")
     return of_bytes(text)
@@ -36,13 +51,22 @@ def load(path: Path) -> Manifest:
 
 def verify(manifest: Manifest, root: Path) -> tuple[Finding, ...]:
     """Compare what is at `root` with a manifest; empty where all is as it was. Raises OSError."""
+    parent = os.open(root.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return verify_at(manifest, Place(parent, root.name, str(root)))
+    finally:
+        os.close(parent)
+
+
+def verify_at(manifest: Manifest, place: Place, tell: Tell | None = None) -> tuple[Finding, ...]:
+    """Do what `verify` does for a place, and tell how far it is. Raises OSError."""
+    total = sum(one.attributes.size_bytes for one in manifest.entries if one.link_to is None)
     listed = {entry.path: entry for entry in manifest.entries}
     inodes: dict[str, tuple[int, int]] = {}
     found: list[Finding] = []
-    reader = contents.Reader(hashing=True)
-    parent = os.open(root.parent, os.O_RDONLY | os.O_DIRECTORY)
+    reader = contents.Reader(hashing=True, count=tell and Counter(tell, total))
     try:
-        for path, folder, name in walk(parent, root.name):
+        for path, folder, name in walk(place.folder, place.name):
             entry = listed.pop(path, None)
             if entry is None:
                 found.append(Finding(path, "UNLISTED", "is not in the manifest"))
@@ -53,7 +77,6 @@ def verify(manifest: Manifest, root: Path) -> tuple[Finding, ...]:
                 message = error.strerror or str(error)
                 found.append(Finding(path, "UNREADABLE", message))
     finally:
-        os.close(parent)
         reader.close()
     found += (Finding(path, "MISSING", "is not there") for path in listed)
     return tuple(sorted(found, key=lambda one: (one.path, one.code)))
