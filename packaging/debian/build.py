@@ -111,10 +111,11 @@ DOMAINS = (
             *("hostler-storage-worker.socket", "hostler-storage-worker.service"),
             *("hostler-storage-backup.socket", "hostler-storage-backup.service"),
             *("hostler-storage-restore.socket", "hostler-storage-restore.service"),
+            *("hostler-storage-copier.socket", "hostler-storage-copier.service"),
             "hostler-storage-backup@.service",
             "hostler-job@storage.service.d/domain.conf",
         ),
-        parts=("worker", "backup"),
+        parts=("worker", "backup", "copier"),
     ),
     Domain(
         "ssl",

@@ -104,6 +104,8 @@ OF_RESTORE = OF_ROOT | {
     # A program that is restored has its mode back; a /proc that somebody has mounted elsewhere.
     *("set_uid_file", "write_sysctl_outside_net"),
 }
+# As that one, but that it talks to no network.
+OF_COPIER = OF_RESTORE - {"internet_socket"}
 # Each unit: its domain, its capabilities, and what of the probe's attempts it can do, and why.
 UNITS: dict[str, tuple[str, set[int], set[str]]] = {
     "hostler-netns.service": ("netns", NETNS, OF_NETNS),
@@ -126,6 +128,7 @@ UNITS: dict[str, tuple[str, set[int], set[str]]] = {
     "hostler-storage-worker.service": ("storage", WORKER, OF_WORKER),
     "hostler-storage-backup.service": ("storage", BACKUP, OF_BACKUP),
     "hostler-storage-restore.service": ("storage", RESTORE, OF_RESTORE),
+    "hostler-storage-copier.service": ("storage", RESTORE, OF_COPIER),
     # It asks for a run, and can do nothing else.
     "hostler-storage-backup@x.service": ("storage", set(), set()),
     # It reads any key and any process.

@@ -54,6 +54,8 @@ EXPOSURE = {
     "hostler-storage-backup.service": 2.5,
     # It gives files back as they were, as root, wherever the caller says.
     "hostler-storage-restore.service": 4.0,
+    # It gives copies all that their sources have, as root, and talks to no network.
+    "hostler-storage-copier.service": 3.6,
     "hostler-storage-backup@x.service": 1.5,
 }
 # Source: capabilities(7).
@@ -69,12 +71,13 @@ CAPABILITIES = {
     "storage-worker": {DAC_OVERRIDE, FOWNER, SYS_ADMIN, SYS_PTRACE, SYS_RESOURCE, MKNOD},
     "storage-backup": {DAC_READ_SEARCH},
     "storage-restore": {CHOWN, FOWNER, FSETID, DAC_OVERRIDE, SETFCAP, MKNOD},
+    "storage-copier": {CHOWN, FOWNER, FSETID, DAC_OVERRIDE, SETFCAP, MKNOD},
     "ssl-reader": {DAC_READ_SEARCH, SYS_PTRACE},
     "ssl-signer": set(),
     "ssl-installer": {CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE},
     "launcher": {CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, SYS_PTRACE, SYS_ADMIN},
 }
-OF_ROOT = {"launcher", "ssl-installer", "storage-worker", "storage-restore"}
+OF_ROOT = {"launcher", "ssl-installer", "storage-worker", "storage-restore", "storage-copier"}
 # What nobody has on a host that is a container.
 NOT_IN_A_LAB = {SYS_RESOURCE}
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -91,6 +94,7 @@ def awake(lab: Lab, h1: Host) -> Iterator[Host]:
     h1.run(["systemctl", "start", "hostler-storage-worker.service"])
     h1.run(["systemctl", "start", "hostler-storage-backup.service"])
     h1.run(["systemctl", "start", "hostler-storage-restore.service"])
+    h1.run(["systemctl", "start", "hostler-storage-copier.service"])
     yield h1
 
 

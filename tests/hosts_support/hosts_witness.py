@@ -44,7 +44,7 @@ _PASSING_UNITS = (
     *("hostler-netns.", "hostler-firewall.", "hostler-tracing.", "hostler-launcher."),
     *("hostler-ssl.", "hostler-ssl-signer.", "hostler-ssl-publish.", "hostler-ssl-installer."),
     *("hostler-ssl-reader.", "hostler-storage.", "hostler-storage-worker."),
-    *("hostler-storage-backup.", "hostler-storage-restore."),
+    *("hostler-storage-backup.", "hostler-storage-restore.", "hostler-storage-copier."),
     *("systemd-", "apt-"),
 )
 _PASSING_SYSCTLS = ("net.netfilter.nf_conntrack_count", "net.ipv4.tcp_fastopen_key")

@@ -19,12 +19,12 @@ from storage_backups import (
     described,
     get,
     odd_tree,
-    running_job,
     secret,
     settled,
 )
 from storage_daemon import World
 from storage_devices import attach, mounted, run
+from storage_programs import running_job
 
 from hostler.api.common.v1 import job_pb2, job_pb2_grpc
 

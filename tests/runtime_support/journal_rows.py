@@ -89,6 +89,11 @@ OF_MD = {
         "SetSyncSpeed",
     )
 }
+#: Methods whose changes are carried out by the program that copies, which goes on without the daemon
+#: and is killed in tests of its own: tests/kernel/test_storage_copies.py.
+OF_THE_COPIER = {
+    f"hostler.api.storage.v1.CopyService/{name}" for name in ("CopyFiles", "VerifyFiles")
+}
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import storage_programs
 from hosts_witness import eventually
 from storage_daemon import CONFIG, World
-from storage_devices import READY_S, worker_process
+from storage_devices import worker_process
 from stream_daemon import running
 
 NOUN = "backup"
@@ -24,7 +22,7 @@ PROGRAM = """
 from pathlib import Path
 from hostlerd.runtime.server import main
 from hostlerd.storage import __main__ as storage
-from hostlerd.storage.kernel.backups import Door
+from hostlerd.storage.kernel.doors import Door
 from hostlerd.storage.kernel.worker_client import Worker
 
 place = Path({place!r})
@@ -34,32 +32,13 @@ main("storage", storage.build)
 """
 
 
-@contextmanager
-def program(place: Path, role: str) -> Iterator[subprocess.Popen[bytes]]:
+def program(place: Path, role: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """One of the two, at `storage-ROLE.sock` of a folder, with the worker's definitions there."""
-    door = place / f"storage-{role}.sock"
-    argv = (
-        *(sys.executable, "-I", "-m", "hostlerd.storage.backup", role, "--listen", str(door)),
-        *("--state", str(place / f"{role}-state"), "--idle-s", "3600"),
-        *("--definitions", str(place / "worker-state/backups")),
+    state = ("--state", str(place / f"{role}-state"))
+    definitions = ("--definitions", str(place / "worker-state/backups"))
+    return storage_programs.program(
+        place, role, "hostlerd.storage.backup", role, *state, *definitions
     )
-    with (place / f"{role}.log").open("wb") as log:
-        started = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + READY_S
-        while not _listens(door):
-            assert started.poll() is None, (place / f"{role}.log").read_text()
-            assert time.monotonic() < end, f"{role} does not listen"
-            time.sleep(0.02)
-        yield started
-    finally:
-        started.terminate()
-        started.wait(30)
-
-
-def _listens(door: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as one:
-        return one.connect_ex(str(door)) == 0
 
 
 @contextmanager
@@ -75,22 +54,6 @@ def backup_world(place: Path) -> Iterator[World]:
         (place / "fleet.toml").write_text(f'[hosts.local]\naddress = "unix:{place}"\n')
         (place / "config.toml").write_text(CONFIG)
         yield World(place, daemon, worker)
-
-
-@contextmanager
-def running_job(host: World) -> Iterator[subprocess.Popen[bytes]]:
-    """Do the job that waits, as the path unit has it done while the queue is not empty."""
-    root = host.daemon.root
-    folders = {"CONFIGURATION": "etc", "STATE": "state", "RUNTIME": "run", "LOGS": "log"}
-    environment = {f"{key}_DIRECTORY": str(root / name) for key, name in folders.items()}
-    argv = (sys.executable, "-c", host.daemon.program, "job")
-    with (root / "stderr").open("ab") as stderr:
-        process = subprocess.Popen(argv, env=environment, stderr=stderr)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def odd_tree(root: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from typing import Any
 
 from storage_daemon import World
+from storage_programs import job_process
 
 from hostler.api.common.v1 import change_pb2, job_pb2, job_pb2_grpc
 
@@ -24,18 +23,7 @@ def begin(
     }
     change = host.call(noun, method, change=options, **fields).change
     assert change.outcome == change_pb2.OUTCOME_STARTED, change
-    root = host.daemon.root
-    env = {
-        "PATH": os.environ["PATH"],
-        "CONFIGURATION_DIRECTORY": str(root / "etc"),
-        "STATE_DIRECTORY": str(root / "state"),
-        "RUNTIME_DIRECTORY": str(root / "run"),
-        "LOGS_DIRECTORY": str(root / "log"),
-    }
-    program = host.daemon.program
-    with (root / "stderr").open("ab") as stderr:
-        argv = [sys.executable, "-c", program, "job"]
-        return change.job, subprocess.Popen(argv, env=env, stderr=stderr)
+    return change.job, job_process(host)
 
 
 def told(host: World, name: str, process: subprocess.Popen[bytes]) -> list[job_pb2.Job]:
@@ -46,6 +34,13 @@ def told(host: World, name: str, process: subprocess.Popen[bytes]) -> list[job_p
         found = [answer.job for answer in stream]
     assert process.wait(60) == 0
     return found
+
+
+def get(host: World, name: str) -> job_pb2.Job:
+    """A job as it is now."""
+    with host.daemon.channel("vera") as channel:
+        stub = job_pb2_grpc.JobServiceStub(channel)
+        return stub.GetJob(job_pb2.GetJobRequest(name=name), timeout=30).job
 
 
 def done(host: World, noun: str, method: str, **fields: Any) -> list[job_pb2.Job]:

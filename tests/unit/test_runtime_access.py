@@ -55,6 +55,7 @@ CHANGE = {
     *("InstallCertificates", "RenewDeployment", "RevokeDeployedCertificate", "WriteChain"),
     *("SetLabel", "GrowFilesystem"),
     *("DeleteBackup", "RunBackup", "DrillBackup"),
+    *("CopyFiles", "VerifyFiles"),
     *("DeleteMount", "ApplySwap", "DeleteSwap"),
     *("FailMember", "RemoveMember", "CheckArray", "RepairArray", "SetSyncSpeed"),
     *("StopArray", "AssembleArray"),

@@ -41,6 +41,7 @@ from hostlerd.storage.model import (
     array_steps,
     backup_steps,
     btrfs_steps,
+    copy_steps,
     filesystem_steps,
     mount_steps,
     table_steps,
@@ -68,7 +69,7 @@ MODULES = {
     "ssl": (deployment_steps, chain),
     "storage": (
         *(filesystem_steps, array_steps, backup_steps, table_steps, btrfs_steps),
-        mount_steps,
+        *(mount_steps, copy_steps),
     ),
     "bundle": (pushing,),
     "authority": (authority,),

@@ -11,7 +11,9 @@ from hostlerd.runtime.codec import Registry
 from hostlerd.runtime.errors import InvalidRequest
 from hostlerd.storage import errors
 from hostlerd.storage.backup.server import Server
+from hostlerd.storage.copier import server as copier
 from hostlerd.storage.model.backup_steps import BACKUP, RESTORE
+from hostlerd.storage.model.copy_steps import COPIER
 from hostlerd.storage.model.observed import Device, Mount, Observed, PartitionFacts, Signature
 from hostlerd.storage.model.steps import STEPS
 from hostlerd.storage.plan.choose import choose
@@ -122,6 +124,7 @@ def test_every_step_is_an_operation_with_its_fields(tmp_path: Path) -> None:
     asked = {"": {name: frozenset(one.fields) for name, one in OPERATIONS.items()}} | {
         door: {**Server(door, tmp_path, tmp_path).operations} for door in (BACKUP, RESTORE)
     }
+    asked[COPIER] = {**copier.Server(tmp_path).operations}
     for step in STEPS:
         of_door = asked[getattr(step, "door", "")]
         assert of_door[step.__name__] == {one.name for one in fields(step)}

@@ -16,7 +16,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "btrfs: scrubbed, mended, balanced; subvolumes, snapshots.",
     ),
     "backup": ("hostler.cli.storage_backup:backup", "Backups, and whether they can be restored."),
-    "copy": ("hostler.cli.storage_copy:copy", "Copy files here, and prove that the copy is equal."),
+    "copy": ("hostler.cli.storage_copy:copy", "Copy files, and prove that the copy is equal."),
     "declare": ("hostler.cli.storage_drift:declare", "Print what hosts have now as TOML."),
     "drift": ("hostler.cli.storage_drift:drift", "Compare hosts with what a file declares."),
     "filesystem": (

@@ -1,7 +1,8 @@
-"""`hostler storage copy` and `verify`: files of this machine, copied so that the copy is proven."""
+"""`hostler storage copy` and `verify`: files of this machine or of hosts, and copies proven."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.output import printable
 from hostler.cli.records import show_record
+from hostler.cli.storage_copy_hosts import copy_on_hosts, verify_on_host
 from hostler.config import HostlerError
 from hostler.core.copying.copy import copy as copy_verified
 from hostler.core.copying.manifest import BadManifest
@@ -19,26 +21,39 @@ from hostler.core.copying.verify import load
 from hostler.core.copying.verify import verify as compare
 
 _PATH = click.Path(path_type=Path)
+_ON_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):(/.*)", re.DOTALL)
+
+
+def _host_of(place: str) -> tuple[str, str] | None:
+    """The host and the path that HOST:/PATH names; None for a path of this machine."""
+    named = _ON_HOST.fullmatch(place)
+    return (named[1], named[2]) if named else None
 
 
 @click.command(
     epilog=examples(
         "hostler storage copy disk.img /backup/disk.img",
         "hostler storage copy --manifest /srv/guests /mnt/new/guests",
+        "hostler storage copy h1:/srv/guests h1:/mnt/new/guests      a job of h1",
     )
 )
-@click.argument("source", type=_PATH)
-@click.argument("target", type=_PATH)
+@click.argument("source")
+@click.argument("target")
 @click.option("--manifest", is_flag=True, help="Write TARGET.manifest, for `storage verify`.")
 @pass_state
-def copy(state: State, source: Path, target: Path, manifest: bool) -> None:
-    """Copy a file or a tree on this machine, read the copy from the disk and compare.
+def copy(state: State, source: str, target: str, manifest: bool) -> None:
+    """Copy a file or a tree, read the copy from the disk and compare.
+
+    SOURCE and TARGET are paths of this machine, or HOST:/PATH of a host, below the folders that
+    root has named there for copies; what is copied within a host is a job of it.
 
     Kept: holes, owners, modes, times, xattrs, ACLs, hard links, symlinks, FIFOs, device nodes. The
     TARGET must not exist, and does so only when all of it is there, equal and on the disk.
     """
+    if (on := _host_of(source)) or _host_of(target):
+        copy_on_hosts(state, on, _host_of(target), manifest)
     try:
-        copied = copy_verified(source, target, with_manifest=manifest)
+        copied = copy_verified(Path(source), Path(target), with_manifest=manifest)
     except CopyRefused as refused:
         message = f"{printable(refused)}; nothing was changed [{refused.reason}]"
         raise HostlerError(message) from refused
@@ -49,19 +64,22 @@ def copy(state: State, source: Path, target: Path, manifest: bool) -> None:
     epilog=examples(
         "hostler storage verify /backup/disk.img.manifest",
         "hostler storage verify guests.manifest --root /mnt/new/guests",
+        "hostler storage verify h1:/mnt/new/guests.manifest          a job of h1",
     )
 )
-@click.argument("manifest", type=_PATH)
+@click.argument("manifest")
 @click.option("--root", type=_PATH, help="The copy. Default: beside the manifest, as it names it.")
 @pass_state
-def verify(state: State, manifest: Path, root: Path | None) -> None:
+def verify(state: State, manifest: str, root: Path | None) -> None:
     """Read a copy again and compare it with the MANIFEST that was made of it.
 
     Anything that is not as it was is exit status 1.
     """
+    if on := _host_of(manifest):
+        verify_on_host(state, on, str(root or ""))
     try:
-        wanted = load(manifest)
-        found = compare(wanted, root or manifest.absolute().parent / wanted.root)
+        wanted = load(Path(manifest))
+        found = compare(wanted, root or Path(manifest).absolute().parent / wanted.root)
     except BadManifest as error:
         raise HostlerError(f"{printable(manifest)}: {error}") from error
     except OSError as error:

@@ -24,7 +24,7 @@ SOCKETS = (
     *("hostler-ssl.socket", "hostler-ssl-reader.socket", "hostler-ssl-installer.socket"),
     *("hostler-ssl-signer.socket", "hostler-storage.socket", "hostler-launcher.socket"),
     *("hostler-storage-worker.socket", "hostler-storage-backup.socket"),
-    "hostler-storage-restore.socket",
+    *("hostler-storage-restore.socket", "hostler-storage-copier.socket"),
 )
 RESTORES = ("hostler-restore@netns.service", "hostler-restore@firewall.service")
 

@@ -9,6 +9,8 @@ from hostler.api.storage.v1 import (
     backup_pb2_grpc,
     btrfs_pb2,
     btrfs_pb2_grpc,
+    copy_pb2,
+    copy_pb2_grpc,
     filesystem_pb2,
     filesystem_pb2_grpc,
     graph_pb2,
@@ -21,8 +23,8 @@ from hostler.api.storage.v1 import (
 from hostlerd.runtime.domain import Domain, Runtime, Service
 from hostlerd.runtime.server import main
 from hostlerd.storage.kernel import Kernel
-from hostlerd.storage.kernel.backups import doors
 from hostlerd.storage.kernel.changing import Changing
+from hostlerd.storage.kernel.doors import doors
 from hostlerd.storage.kernel.mount_units import MountUnits
 from hostlerd.storage.kernel.probe import PROBES
 from hostlerd.storage.kernel.worker_client import Worker
@@ -30,6 +32,7 @@ from hostlerd.storage.service.array import ArrayService
 from hostlerd.storage.service.array_follow import Following
 from hostlerd.storage.service.backup import BackupService
 from hostlerd.storage.service.btrfs import BtrfsService
+from hostlerd.storage.service.copy import CopyService
 from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
 from hostlerd.storage.service.mount import MountService
@@ -72,6 +75,11 @@ def build(runtime: Runtime) -> Domain:
                 backup_pb2.DESCRIPTOR.services_by_name["BackupService"],
                 backup_pb2_grpc.add_BackupServiceServicer_to_server,
                 BackupService(runtime, changing, changes),
+            ),
+            Service(
+                copy_pb2.DESCRIPTOR.services_by_name["CopyService"],
+                copy_pb2_grpc.add_CopyServiceServicer_to_server,
+                CopyService(runtime, changing, changes),
             ),
             Service(
                 partition_pb2.DESCRIPTOR.services_by_name["PartitionService"],

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hostlerd.runtime.errors import InvalidRequest, Violation
-from hostlerd.storage.errors import RunLost, WorkerLost
 from hostlerd.storage.kernel import tool
-from hostlerd.storage.kernel.worker_client import Worker, refusal
+from hostlerd.storage.kernel.doors import follow
+from hostlerd.storage.kernel.worker_client import Worker
 from hostlerd.storage.model import backup as model
 from hostlerd.storage.model.backup import Backup, Definition, Outcome, Record, Snapshot
 from hostlerd.storage.model.backup_steps import BACKUP, RESTORE
 
-SOCKETS = Path("/run/hostler")
 _ASK_S = 900.0
 _TOOL_S = 20.0
-_LOOK_S = 0.5
-
-
-class Door(Worker):
-    """One of the programs that run restic."""
-
-    def __init__(self, role: str, folder: Path = SOCKETS) -> None:
-        super().__init__(folder / f"storage-{role}.sock")
-        self.program = f"program of {role}s"
-
-
-def doors() -> dict[str, Worker]:
-    """Both of them, by the names that steps have for them."""
-    return {role: Door(role) for role in (BACKUP, RESTORE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +61,7 @@ class Backups:
 
         What `tell` raises stops it.
         """
-        door = self.doors[role]
-        while True:
-            try:
-                seen = door.ask("Look", {"run": run}, _TOOL_S)
-            except WorkerLost:
-                raise RunLost("the program that did it has ended in the middle") from None
-            if seen["state"] == "failed":
-                raise refusal(seen)
-            if seen["state"] == "done":
-                return Outcome(**seen["outcome"])
-            try:
-                tell(int(seen["done"]), int(seen["total"]), str(seen["activity"]))
-            except BaseException:
-                door.ask("Stop", {"run": run}, _TOOL_S)
-                raise
-            time.sleep(_LOOK_S)
+        return Outcome(**follow(self.doors[role], run, tell))
 
     def _records(self, role: str) -> dict[str, tuple[Record, bool]]:
         items: list[dict[str, Any]] = self.doors[role].ask("Records", {}, _TOOL_S)["items"]

@@ -16,6 +16,7 @@ from typing import Any
 from hostlerd.runtime.errors import DomainError, InvalidRequest, Violation
 from hostlerd.runtime.steps import Step, canonical
 from hostlerd.storage import errors
+from hostlerd.storage.errors.copies import COPIES
 
 SOCKET = Path("/run/hostler/storage-worker.sock")
 MAX_ANSWER_BYTES = 4 << 20
@@ -25,25 +26,24 @@ ANSWER_S = 7200.0
 SETTLE_S = 60.0
 """More than the worker waits for what was left behind."""
 
-_REASONS: Mapping[str, type[DomainError]] = {
-    each.reason: each
-    for each in (
-        *(errors.DeviceGone, errors.DeviceChanged, errors.SignaturesChanged, errors.DeviceBusy),
-        *(errors.DeviceLocked, errors.DeviceReadOnly, errors.NotMounted, errors.ToolFailed),
-        *(errors.ToolMissing, errors.SavedNotFound, errors.SavedOfAnotherDevice),
-        *(errors.SavedDamaged, errors.PutBackFailed),
-        *(errors.ArrayExists, errors.ArrayBusy, errors.LastCopy),
-        *(errors.DeviceTooSmall, errors.BtrfsBusy, errors.BtrfsRefused),
-        *(errors.SubvolumeExists, errors.SubvolumeBusy, errors.SubvolumeChanged),
-        *(errors.BackupNotFound, errors.BackupBusy, errors.BackupDamaged, errors.BackupIncomplete),
-        *(errors.DrillFailed, errors.RepositoryMissing, errors.RepositoryChanged),
-        *(errors.RepositoryLocked, errors.PasswordWrong, errors.SecretUnusable),
-        *(errors.SnapshotNotFound, errors.SnapshotLacksIt, errors.TargetUnusable, errors.NoSpace),
-        *(errors.ResticFailed, errors.RunLost, errors.RunStopped),
-        *(errors.UnitNotOurs, errors.UnitChanged, errors.MountBusy, errors.MountFailed),
-        *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded, errors.WorkerGoesOn),
-    )
-}
+_KINDS: tuple[type[DomainError], ...] = (
+    *(errors.DeviceGone, errors.DeviceChanged, errors.SignaturesChanged, errors.DeviceBusy),
+    *(errors.DeviceLocked, errors.DeviceReadOnly, errors.NotMounted, errors.ToolFailed),
+    *(errors.ToolMissing, errors.SavedNotFound, errors.SavedOfAnotherDevice),
+    *(errors.SavedDamaged, errors.PutBackFailed),
+    *(errors.ArrayExists, errors.ArrayBusy, errors.LastCopy),
+    *(errors.DeviceTooSmall, errors.BtrfsBusy, errors.BtrfsRefused),
+    *(errors.SubvolumeExists, errors.SubvolumeBusy, errors.SubvolumeChanged),
+    *(errors.BackupNotFound, errors.BackupBusy, errors.BackupDamaged, errors.BackupIncomplete),
+    *(errors.DrillFailed, errors.RepositoryMissing, errors.RepositoryChanged),
+    *(errors.RepositoryLocked, errors.PasswordWrong, errors.SecretUnusable),
+    *(errors.SnapshotNotFound, errors.SnapshotLacksIt, errors.TargetUnusable, errors.NoSpace),
+    *(errors.ResticFailed, errors.RunLost, errors.RunStopped),
+    *(errors.UnitNotOurs, errors.UnitChanged, errors.MountBusy, errors.MountFailed),
+    *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded, errors.WorkerGoesOn),
+    *COPIES,
+)
+_REASONS: Mapping[str, type[DomainError]] = {each.reason: each for each in _KINDS}
 
 
 class Worker:

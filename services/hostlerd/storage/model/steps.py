@@ -13,6 +13,7 @@ from hostlerd.storage.model import (
     array_steps,
     backup_steps,
     btrfs_steps,
+    copy_steps,
     filesystem_steps,
     mount_steps,
     table_steps,
@@ -25,4 +26,5 @@ STEPS: tuple[type, ...] = (
     *backup_steps.STEPS,
     *table_steps.STEPS,
     *btrfs_steps.STEPS,
+    *copy_steps.STEPS,
 )

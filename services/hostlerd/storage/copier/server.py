@@ -1,0 +1,124 @@
+"""The door: who may ask the program for what, a request a line."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hostlerd.privileged import door
+from hostlerd.privileged.grammar import Check, flag, record, text
+from hostlerd.privileged.lines import answer_lines
+from hostlerd.privileged.refused import Fault
+from hostlerd.privileged.runs import Flag, Runs
+from hostlerd.storage.copier import work
+from hostlerd.storage.copier.roots import declared
+from hostlerd.storage.model.backup import path_fault
+from hostlerd.storage.model.copies import Outcome
+from hostlerd.storage.worker.refused import Refused
+
+DAEMON_USER = "hostler-storage"
+MAX_REQUEST_BYTES = 1 << 16
+MAX_CONNECTIONS = 32
+MOST_RUNS = 8
+IDLE_S = 30.0
+SEND_TIMEOUT_S = 30.0
+_RUN = text(re.compile(r"[0-9a-f]{32}"))
+
+
+def _path(value: Any, path: str, faults: list[Fault]) -> None:
+    if not isinstance(value, str) or path_fault(value):
+        faults.append((path, "must be an absolute path, without . and .."))
+
+
+def _path_or_none(value: Any, path: str, faults: list[Fault]) -> None:
+    if value != "":
+        _path(value, path, faults)
+
+
+class Server:
+    """The program."""
+
+    def __init__(self, roots: Path) -> None:
+        self._folder = roots
+        self._runs: Runs[Outcome, Flag] = Runs(Outcome, Flag, _busy)
+        copy = {"source": _path, "target": _path, "manifest": flag}
+        verify = {"manifest": _path, "root": _path_or_none}
+        self._table: Mapping[str, tuple[Mapping[str, Check], Callable[..., dict[str, Any]]]] = {
+            "Look": ({"run": _RUN}, self._look),
+            "Stop": ({"run": _RUN}, self._stop),
+            "See": (copy, self._see),
+            "BeginCopy": (copy, self._copy),
+            "BeginVerify": (verify, self._verify),
+        }
+
+    @property
+    def operations(self) -> Mapping[str, frozenset[str]]:
+        """What can be asked, and the fields that each has."""
+        return {name: frozenset(checks) for name, (checks, _) in self._table.items()}
+
+    def serve(self, listen: Path | None, idle_s: float) -> None:
+        """Serve until nobody has asked for a while and nothing goes on."""
+        listener = door.listening_socket("storage-copier", listen)
+        allowed = door.ROOT | door.uid_of(DAEMON_USER)
+        while True:
+            door.serve(listener, self._answer, allowed, MAX_CONNECTIONS, idle_s)
+            if not self._runs.is_busy():
+                return
+
+    def _answer(self, peer: socket.socket) -> None:
+        answer_lines(peer, self._carry_out, MAX_REQUEST_BYTES, IDLE_S, SEND_TIMEOUT_S)
+
+    def _carry_out(self, asked: Any) -> dict[str, Any]:
+        name = asked.get("op") if isinstance(asked, dict) else None
+        if not isinstance(name, str) or name not in self._table:
+            raise Refused("MALFORMED", "the request names no operation that there is")
+        checks, run = self._table[name]
+        fields = {key: value for key, value in asked.items() if key != "op"}
+        faults: list[Fault] = []
+        record(checks, tuple(checks))(fields, "", faults)
+        if faults:
+            told = "; ".join(f"{where}: {what}" for where, what in faults[:5])
+            raise Refused("INVALID", told, faults[:100])
+        return run(**fields)
+
+    def _see(self, source: str, target: str, manifest: bool) -> dict[str, Any]:
+        return work.see(declared(self._folder), source, target, manifest)
+
+    def _copy(self, source: str, target: str, manifest: bool) -> dict[str, Any]:
+        roots = declared(self._folder)
+        # What is wrong is told at once.
+        work.see(roots, source, target, manifest)
+        return self._begin(
+            f"copy to {target}", lambda run: work.copy(run, roots, source, target, manifest)
+        )
+
+    def _verify(self, manifest: str, root: str) -> dict[str, Any]:
+        roots = declared(self._folder)
+        return self._begin(
+            f"look at {root or manifest}", lambda run: work.verify(run, roots, manifest, root)
+        )
+
+    def _begin(self, name: str, do: Callable[[work.CopyRun], Outcome]) -> dict[str, Any]:
+        if len(self._runs.busy()) >= MOST_RUNS:
+            raise Refused("COPY_BUSY", f"{MOST_RUNS} copies go on already")
+        return {"run": self._runs.begin(name, do, lambda outcome: None)}
+
+    def _look(self, run: str) -> dict[str, Any]:
+        return self._get(run).seen()
+
+    def _stop(self, run: str) -> dict[str, Any]:
+        self._get(run).child.stop()
+        return {}
+
+    def _get(self, run_id: str) -> work.CopyRun:
+        found = self._runs.find(run_id)
+        if found is None:
+            raise Refused("RUN_NOT_FOUND", "no such run is known: its program has ended since")
+        return found
+
+
+def _busy(name: str, activity: str) -> Refused:
+    return Refused("COPY_BUSY", f"{name} goes on already: {activity}")

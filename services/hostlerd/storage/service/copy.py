@@ -1,0 +1,80 @@
+"""The gRPC edge of copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc.aio
+
+from hostler.api.common.v1 import change_pb2
+from hostler.api.storage.v1 import copy_pb2 as pb
+from hostlerd.runtime.call import PROGRESS
+from hostlerd.runtime.changes import Changes, Done
+from hostlerd.runtime.domain import Runtime
+from hostlerd.runtime.steps import Plan
+from hostlerd.storage.kernel.changing import Changing
+from hostlerd.storage.kernel.copies import Copies
+from hostlerd.storage.model.copies import Outcome
+from hostlerd.storage.model.copy_steps import COPIER, BeginCopy
+from hostlerd.storage.plan import copies as plan
+from hostlerd.storage.service import copy_convert as convert
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class CopyService:
+    """Serves hostler.api.storage.v1.CopyService."""
+
+    def __init__(self, runtime: Runtime, changing: Changing, changes: Changes) -> None:
+        self._runtime = runtime
+        self._changing = changing
+        self._changes = changes
+        self._copies = Copies(changing.doors[COPIER])
+
+    async def CopyFiles(
+        self, request: pb.CopyFilesRequest, context: Context
+    ) -> pb.CopyFilesResponse:
+        """Copy a file or a tree within the host."""
+
+        def make_plan() -> Plan:
+            plan.check(request.source, request.target)
+            seen = self._copies.see(request.source, request.target, request.manifest)
+            return plan.copy(request.source, request.target, request.manifest, seen)
+
+        change, outcome = await self._begin(request, make_plan)
+        return pb.CopyFilesResponse(change=change, outcome=convert.copied(outcome))
+
+    async def VerifyFiles(
+        self, request: pb.VerifyFilesRequest, context: Context
+    ) -> pb.VerifyFilesResponse:
+        """Compare a copy with its manifest."""
+
+        def make_plan() -> Plan:
+            plan.check_verify(request.manifest, request.root)
+            return plan.verify(request.manifest, request.root)
+
+        change, outcome = await self._begin(request, make_plan)
+        return pb.VerifyFilesResponse(change=change, outcome=convert.verified(outcome))
+
+    async def _begin(
+        self, request: Any, make_plan: Callable[[], Plan]
+    ) -> tuple[change_pb2.Change, Outcome | None]:
+        """Plan, begin, and follow it to its end. No lock is held meanwhile."""
+        done = await self._changes.carry_out(request.change, make_plan)
+        if request.change.validate_only or not done.plan.steps:
+            return done.change, None
+        return done.change, await self._runtime.blocking(self._follow, done)
+
+    def _follow(self, done: Done) -> Outcome | None:
+        (step,) = done.plan.steps
+        begun, progress = self._changing.take_answer(step), PROGRESS.get()
+        if "run" not in begun:
+            return None
+        again = "the same request begins anew"
+        if isinstance(step, BeginCopy):
+            again = f"there is no {step.target}; the same request goes on with what it left"
+        if progress is not None:
+            progress.follow("bytes", f"goes on without this job: {step.describe()}", "")
+        tell = progress.step if progress is not None else lambda done, total, activity: None
+        return self._copies.follow(str(begun["run"]), tell, again)
