@@ -89,10 +89,11 @@ OF_MD = {
         "SetSyncSpeed",
     )
 }
-#: Methods whose changes are carried out by the program that copies, which goes on without the daemon
-#: and is killed in tests of its own: tests/kernel/test_storage_copies.py.
+#: Methods whose changes are carried out by the program that copies, which goes on without the
+#: daemon and is killed in tests of its own: test_storage_{copies,copy_between}.py in tests/kernel.
 OF_THE_COPIER = {
-    f"hostler.api.storage.v1.CopyService/{name}" for name in ("CopyFiles", "VerifyFiles")
+    f"hostler.api.storage.v1.CopyService/{name}"
+    for name in ("CopyFiles", "VerifyFiles", "ReadFiles", "WriteFiles")
 }
 
 

@@ -39,6 +39,7 @@ ROOT_EQUIVALENT = {
     *("StartPayloadTrace", "StreamPayloadTrace", "QueryPayloadCapture"),
     "IssueIdentity",
     *("ApplyBackup", "RestoreBackup"),
+    *("ReadFiles", "WriteFiles"),
     "ApplyMount",
 }
 CHANGE = {

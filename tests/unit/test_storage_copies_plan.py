@@ -66,3 +66,16 @@ def test_a_look_at_a_copy_names_its_paths() -> None:
     assert step == BeginVerify("/a/b.manifest", "")
     assert "beside it" in step.describe() and step.inverse() is None
     assert "/a/x" in BeginVerify("/a/b.manifest", "/a/x").describe()
+
+
+def test_a_stream_names_where_it_begins_and_what_it_is_of() -> None:
+    plan.check_read("/a/b", 3, 4)
+    plan.check_write("/a/b", "h1:/srv/a b")
+    for source, entries, offset, field in (("a", 0, 0, "source"), ("/a", 0, -1, "have")):
+        with pytest.raises(InvalidRequest) as caught:
+            plan.check_read(source, entries, offset)
+        assert [one.field for one in caught.value.violations] == [field]
+    for origin in ("", "a\nb", "x" * 4097):
+        with pytest.raises(InvalidRequest) as caught:
+            plan.check_write("b", origin)
+        assert len(caught.value.violations) == 2

@@ -35,23 +35,27 @@ def _host_of(place: str) -> tuple[str, str] | None:
         "hostler storage copy disk.img /backup/disk.img",
         "hostler storage copy --manifest /srv/guests /mnt/new/guests",
         "hostler storage copy h1:/srv/guests h1:/mnt/new/guests      a job of h1",
+        "hostler storage copy h1:/srv/guests h2:/srv/guests --resume",
     )
 )
 @click.argument("source")
 @click.argument("target")
 @click.option("--manifest", is_flag=True, help="Write TARGET.manifest, for `storage verify`.")
+@click.option("--resume", is_flag=True, help="From host to host: go on by itself where it is cut.")
 @pass_state
-def copy(state: State, source: str, target: str, manifest: bool) -> None:
+def copy(state: State, source: str, target: str, manifest: bool, resume: bool) -> None:
     """Copy a file or a tree, read the copy from the disk and compare.
 
     SOURCE and TARGET are paths of this machine, or HOST:/PATH of a host, below the folders that
-    root has named there for copies; what is copied within a host is a job of it.
+    root has named there for copies; what is copied within a host is a job of it, what is copied
+    from host to host goes through this machine. One that was cut off is gone on with by the same
+    command.
 
     Kept: holes, owners, modes, times, xattrs, ACLs, hard links, symlinks, FIFOs, device nodes. The
     TARGET must not exist, and does so only when all of it is there, equal and on the disk.
     """
     if (on := _host_of(source)) or _host_of(target):
-        copy_on_hosts(state, on, _host_of(target), manifest)
+        copy_on_hosts(state, on, _host_of(target), manifest, resume)
     try:
         copied = copy_verified(Path(source), Path(target), with_manifest=manifest)
     except CopyRefused as refused:

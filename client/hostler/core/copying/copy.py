@@ -37,7 +37,8 @@ class Copied:
     """What was copied. `size_bytes` is of all regular files, `stored_bytes` what they take.
 
     `resumed_bytes` were there already, left by a copy that was cut off, and found equal;
-    `begun_anew` says that what was left there was of another copy, and is gone.
+    `begun_anew` says that what was left there was of another copy, and is gone; `digest` is that
+    over all of what came as a stream.
     """
 
     entries: int
@@ -46,6 +47,7 @@ class Copied:
     stored_bytes: int
     resumed_bytes: int = 0
     begun_anew: bool = False
+    digest: str = ""
 
 
 def copy(source: Path, target: Path, *, with_manifest: bool = False) -> Copied:

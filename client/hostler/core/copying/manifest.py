@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +44,7 @@ class Manifest:
 def as_bytes(manifest: Manifest) -> bytes:
     """Write a manifest."""
     head = {"hostler_manifest": FORMAT, "root": manifest.root, "algorithm": ALGORITHM}
-    lines = "".join(f"{json.dumps(line)}\n" for line in (head, *map(_line, manifest.entries)))
+    lines = "".join(f"{json.dumps(line)}\n" for line in (head, *map(as_line, manifest.entries)))
     body = lines.encode("ascii")
     end = {"entries": len(manifest.entries), "sha256": hashlib.sha256(body).hexdigest()}
     return body + f"{json.dumps(end)}\n".encode("ascii")
@@ -61,12 +60,13 @@ def of_bytes(text: bytes) -> Manifest:
         head, *lines = (json.loads(line) for line in body.split(b"\n"))
         if (head["hostler_manifest"], head["algorithm"]) != (FORMAT, ALGORITHM):
             raise BadManifest("the manifest is of another version")
-        return Manifest(head["root"], tuple(_entries(lines)))
+        return Manifest(head["root"], tuple(map(of_line, lines)))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadManifest("this is no whole manifest") from error
 
 
-def _line(entry: Entry) -> dict[str, Any]:
+def as_line(entry: Entry) -> dict[str, Any]:
+    """An entry as a value of JSON."""
     one = entry.attributes
     return {
         "path": entry.path,
@@ -84,17 +84,17 @@ def _line(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _entries(lines: Iterable[dict[str, Any]]) -> Iterator[Entry]:
-    for line in lines:
-        xattrs = line.pop("xattrs").items()
-        path, link_to, digest = (line.pop(key) for key in ("path", "link_to", "digest"))
-        attributes = Attributes(
-            **{**line, "mode": int(line["mode"], 8)},
-            xattrs=tuple((key, base64.b64decode(value)) for key, value in xattrs),
-        )
-        entry = Entry(path, attributes, link_to, digest)
-        _require_types(entry)
-        yield entry
+def of_line(line: dict[str, Any]) -> Entry:
+    """Read an entry. Raises ValueError, KeyError, TypeError, AttributeError."""
+    xattrs = line.pop("xattrs").items()
+    path, link_to, digest = (line.pop(key) for key in ("path", "link_to", "digest"))
+    attributes = Attributes(
+        **{**line, "mode": int(line["mode"], 8)},
+        xattrs=tuple((key, base64.b64decode(value)) for key, value in xattrs),
+    )
+    entry = Entry(path, attributes, link_to, digest)
+    _require_types(entry)
+    return entry
 
 
 def _require_types(entry: Entry) -> None:

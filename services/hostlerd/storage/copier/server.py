@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hostlerd.privileged.grammar import Check, flag, record, text
 from hostlerd.privileged.lines import answer_lines
 from hostlerd.privileged.refused import Fault
 from hostlerd.privileged.runs import Flag, Runs
-from hostlerd.storage.copier import work
+from hostlerd.storage.copier import streams, work
 from hostlerd.storage.copier.roots import declared
 from hostlerd.storage.model.backup import path_fault
 from hostlerd.storage.model.copies import Outcome
@@ -23,6 +24,7 @@ DAEMON_USER = "hostler-storage"
 MAX_REQUEST_BYTES = 1 << 16
 MAX_CONNECTIONS = 32
 MOST_RUNS = 8
+MOST_STREAMS = 8
 IDLE_S = 30.0
 SEND_TIMEOUT_S = 30.0
 _RUN = text(re.compile(r"[0-9a-f]{32}"))
@@ -43,6 +45,7 @@ class Server:
 
     def __init__(self, roots: Path) -> None:
         self._folder = roots
+        self._streams = threading.BoundedSemaphore(MOST_STREAMS)
         self._runs: Runs[Outcome, Flag] = Runs(Outcome, Flag, _busy)
         copy = {"source": _path, "target": _path, "manifest": flag}
         verify = {"manifest": _path, "root": _path_or_none}
@@ -69,7 +72,22 @@ class Server:
                 return
 
     def _answer(self, peer: socket.socket) -> None:
+        peer.settimeout(IDLE_S)
+        # A line begins with a brace, a frame with the length of what is short.
+        if peer.recv(1, socket.MSG_PEEK) == b"\0":
+            self._stream(peer)
+            return
         answer_lines(peer, self._carry_out, MAX_REQUEST_BYTES, IDLE_S, SEND_TIMEOUT_S)
+
+    def _stream(self, peer: socket.socket) -> None:
+        if not self._streams.acquire(blocking=False):
+            busy = Refused("COPY_BUSY", f"{MOST_STREAMS} streams go on already")
+            streams.Frames(peer).tell(b"R", busy.answer())
+            return
+        try:
+            streams.serve(peer, self._folder, _path)
+        finally:
+            self._streams.release()
 
     def _carry_out(self, asked: Any) -> dict[str, Any]:
         name = asked.get("op") if isinstance(asked, dict) else None

@@ -89,6 +89,24 @@ class ManifestBad(DomainError):
     code, reason = Code.FAILED_PRECONDITION, "MANIFEST_BAD"
 
 
+class CopyMalformed(DomainError):
+    """What came is no stream of files; the message says why. Nothing is left."""
+
+    code, reason = Code.INVALID_ARGUMENT, "COPY_MALFORMED"
+
+
+class CopyTooMuch(DomainError):
+    """What came has more files, larger ones or more pieces than are taken. Nothing is left."""
+
+    code, reason = Code.RESOURCE_EXHAUSTED, "COPY_TOO_MUCH"
+
+
+class CopyCutOff(DomainError):
+    """A stream ended before its end. There is no target; what came is kept for the next one."""
+
+    code, reason = Code.ABORTED, "COPY_CUT_OFF"
+
+
 class CopyInterrupted(DomainError):
     """The program that copied has ended in the middle. There is no target."""
 
@@ -99,5 +117,6 @@ COPIES: tuple[type[DomainError], ...] = (
     *(CopyOutside, CopyRootsUnusable, CopyTargetExists, CopyTargetFull, CopyBusy),
     *(CopySourceChanged, CopyInsideSource, CopyOtherFilesystem, CopyTooDeep, CopyNotKept),
     *(CopyNotEqual, CopyFailed, CopyDiffers, ManifestBad),
+    *(CopyMalformed, CopyTooMuch, CopyCutOff),
 )
 """What the program that copies refuses, each by its reason."""

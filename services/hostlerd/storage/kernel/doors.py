@@ -26,7 +26,6 @@ class Door(Worker):
 
     def __init__(self, role: str, folder: Path = SOCKETS) -> None:
         super().__init__(folder / f"storage-{role}.sock")
-        self.path = folder / f"storage-{role}.sock"
         self.program = "program that copies" if role == COPIER else f"program of {role}s"
 
 

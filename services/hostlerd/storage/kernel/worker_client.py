@@ -52,7 +52,7 @@ class Worker:
     program = "storage worker"
 
     def __init__(self, path: Path = SOCKET) -> None:
-        self._path = path
+        self.path = path
 
     def apply(self, step: Step) -> dict[str, Any]:
         """Have a step carried out; answer what the worker tells of it.
@@ -78,7 +78,7 @@ class Worker:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(CONNECT_S)
             try:
-                connection.connect(os.fspath(self._path))
+                connection.connect(os.fspath(self.path))
             except OSError as e:
                 raise errors.WorkerUnavailable(f"{self.program}: {_words(e)}") from e
             try:

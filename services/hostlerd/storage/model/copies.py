@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+ORIGIN = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
+"""What a stream is a copy of, as whoever sends it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Outcome:
     stored_bytes: int = 0
     resumed_bytes: int = 0
     begun_anew: bool = False
+    digest: str = ""
     unix_s: int = 0
     seconds: float = 0.0
     reason: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import Notice, Plan, fingerprint
 from hostlerd.storage.model.backup import is_within, path_fault
-from hostlerd.storage.model.copies import Seen
+from hostlerd.storage.model.copies import ORIGIN, Seen
 from hostlerd.storage.model.copy_steps import BeginCopy, BeginVerify
 
 
@@ -50,3 +50,21 @@ def verify(manifest: str, root: str) -> Plan:
     """Read a copy again and compare it with its manifest. `check_verify` has passed."""
     step = BeginVerify(manifest, root)
     return Plan((step,), etag=fingerprint(step))
+
+
+def check_read(source: str, entries: int, offset: int) -> None:
+    """Raise InvalidRequest with all that is wrong with what is to be streamed."""
+    wrong = [Violation("source", why)] if (why := path_fault(source)) else []
+    if min(entries, offset) < 0:
+        wrong.append(Violation("have", "must be no less than nothing"))
+    if wrong:
+        raise InvalidRequest.of(wrong)
+
+
+def check_write(target: str, origin: str) -> None:
+    """Raise InvalidRequest with all that is wrong with what is to be written."""
+    wrong = [Violation("start.target", why)] if (why := path_fault(target)) else []
+    if not ORIGIN.fullmatch(origin):
+        wrong.append(Violation("start.source", "says what it is a copy of, such as h1:/srv"))
+    if wrong:
+        raise InvalidRequest.of(wrong)

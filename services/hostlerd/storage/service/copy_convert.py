@@ -17,6 +17,7 @@ def copied(one: Outcome | None) -> pb.CopyOutcome | None:
         stored_bytes=one.stored_bytes,
         resumed_bytes=one.resumed_bytes,
         begun_anew=one.begun_anew,
+        digest=one.digest,
     )
     message.duration.FromMilliseconds(round(one.seconds * 1000))
     return message
