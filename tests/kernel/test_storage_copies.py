@@ -311,4 +311,11 @@ def test_the_command_has_a_host_copy_as_a_job(host: CopyWorld, folder: Path) -> 
     host.command("--yes", "storage", "verify", f"{here}/new.manifest")
     with running_job(host) as process:
         assert process.wait(30) == 0
-    assert "same host" in host.command("storage", "copy", f"{here}/file", "h:/x", status=2)
+    mixed = host.command("storage", "copy", f"{here}/file", "/x", status=2)
+    assert "from host to host" in mixed
+    planned = host.command("--plan", "storage", "copy", f"{here}/file", "h:/x")
+    assert planned == f"Would copy {here}/file to h:/x, through this machine.\n"
+    told = host.command(
+        "--yes", "storage", "verify", "--redundancy", f"{here}/new.manifest", status=1
+    )
+    assert "NO_REDUNDANCY" in told, told

@@ -73,14 +73,21 @@ def copy(state: State, source: str, target: str, manifest: bool, resume: bool) -
 )
 @click.argument("manifest")
 @click.option("--root", type=_PATH, help="The copy. Default: beside the manifest, as it names it.")
+@click.option(
+    "--redundancy", is_flag=True, help="On a host: check md arrays, scrub btrfs below it."
+)
 @pass_state
-def verify(state: State, manifest: str, root: Path | None) -> None:
+def verify(state: State, manifest: str, root: Path | None, redundancy: bool) -> None:
     """Read a copy again and compare it with the MANIFEST that was made of it.
+
+    With --redundancy every copy of the redundant data below it is read, too: jobs of the host.
 
     Anything that is not as it was is exit status 1.
     """
     if on := _host_of(manifest):
-        verify_on_host(state, on, str(root or ""))
+        verify_on_host(state, on, str(root or ""), redundancy)
+    if redundancy:
+        raise click.UsageError("--redundancy is for copies on hosts, HOST:/PATH")
     try:
         wanted = load(Path(manifest))
         found = compare(wanted, root or Path(manifest).absolute().parent / wanted.root)

@@ -85,23 +85,31 @@ def _refuse_selectors(state: State) -> None:
         raise click.UsageError("the host is named with the path, not by -H")
 
 
-def verify_on_host(state: State, manifest: Place, root: str) -> NoReturn:
-    """Compare a copy on a host with its manifest; then leave."""
+def verify_on_host(state: State, manifest: Place, root: str, redundancy: bool) -> NoReturn:
+    """Compare a copy on a host with its manifest, and read what it lies on; then leave."""
     from hostler.api.storage.v1 import copy_pb2 as pb
 
     request = pb.VerifyFilesRequest(manifest=manifest[1], root=root)
-    _as_job(state, manifest[0], "VerifyFiles", request)
+    _as_job(state, manifest[0], "VerifyFiles", request, (root or manifest[1]) * redundancy)
 
 
-def _as_job(state: State, host: str, method: str, request: Any) -> NoReturn:
-    """Have a host do it as a job: it takes as long as the disks do."""
+def _as_job(state: State, host: str, method: str, request: Any, lies: str = "") -> NoReturn:
+    """Have a host do it as a job: it takes as long as the disks do.
+
+    With a path all redundant data that it lies on are read, too.
+    """
     from hostler.api.storage.v1 import copy_pb2 as pb
     from hostler.channel import rpc
     from hostler.plans import RpcChange
 
     _refuse_selectors(state)
     chosen = replace(state, selectors=(host,), background=True)
-    chosen.change(RpcChange(rpc(pb, "CopyService", method), request), _after)
+    change = RpcChange(rpc(pb, "CopyService", method), request)
+    if lies:
+        from hostler.cli.storage_redundancy import VerifyWithRedundancy
+
+        chosen.change(VerifyWithRedundancy(change, lies), lambda looks: "")
+    chosen.change(change, _after)
 
 
 def _after(answer: Any) -> str:
