@@ -174,6 +174,7 @@ hostler.api.storage.v1.BackupService/DrillBackup              TTTU DD D++ TD+
 hostler.api.storage.v1.BackupService/ForgetSnapshots          TTTU DD DD+ TD+
 hostler.api.storage.v1.CopyService/CopyFiles                  TTTU DD D++ TD+
 hostler.api.storage.v1.CopyService/VerifyFiles                TTTU DD D++ TD+
+hostler.api.storage.v1.CopyService/BurnIn                     TTTU DD D++ TD+
 hostler.api.storage.v1.CopyService/ReadFiles                  TTTU DD DD+ TD+
 hostler.api.storage.v1.CopyService/WriteFiles                 TTTU DD DD+ TD+
 hostler.api.storage.v1.PartitionService/GetTable              TTTU DD +++ T++

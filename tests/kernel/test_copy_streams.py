@@ -31,7 +31,7 @@ from hostler.core.copying.parts import (
     digest_of,
     encode,
 )
-from hostler.core.copying.place import place_of
+from hostler.core.copying.place import place_beneath, place_of
 from hostler.core.copying.receive import CutOff, receive
 from hostler.core.copying.refused import CopyRefused
 from hostler.core.copying.send import send
@@ -168,7 +168,7 @@ def test_what_was_cut_is_not_sent_again_and_what_changed_meanwhile_is_never_kept
     source, target = tmp_path / "source", tmp_path / "target"
     make(
         os.fsencode(source),
-        {b"a": [(0, b"a" * 30)], b"b": [(0, os.urandom(40)) for _ in "abcdefgh"]},
+        {b"a": [(0, b"a" * 90)], b"b": [(0, os.urandom(40)) for _ in "abcdefgh"]},
     )
 
     parts = parts_of(source)
@@ -194,12 +194,12 @@ def test_what_was_cut_is_not_sent_again_and_what_changed_meanwhile_is_never_kept
     made = take(target, resumed)
     assert seen == [Have(2, 5000)]
     sent = sum(len(one.data) for one in again if isinstance(one, Data))
-    assert sent == 32_000 - 5000 and made.resumed_bytes == 3000 + 5000
+    assert sent == 32_000 - 5000 and made.resumed_bytes == 9000 + 5000
     assert described(target) == described(source) and not left.exists()
     (target / "a").unlink(), (target / "b").unlink(), target.rmdir()
     with pytest.raises(CutOff):
         take(target, cut)
-    (source / "a").write_bytes(b"b" * 3000)
+    (source / "a").write_bytes(b"b" * 9000)
     with pytest.raises(CopyRefused) as caught:
         take(target, lambda have: parts_of(source, have))
     assert caught.value.reason == "NOT_EQUAL" and "begins anew" in str(caught.value)
@@ -328,3 +328,20 @@ def test_a_stream_of_tiny_pieces_is_refused(tmp_path: Path) -> None:
         take(tmp_path / "target", chatty)
     assert caught.value.reason == "TOO_MUCH"
     assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["", "..", "a/..", "../a", "a//b", "a/../b", ".", "a/.", "/a", "a/"]
+)
+def test_a_path_that_is_not_below_is_no_place(tmp_path: Path, path: str) -> None:
+    (tmp_path / "root/a").mkdir(parents=True)
+    root = os.open(tmp_path / "root", os.O_RDONLY)
+    try:
+        with pytest.raises(CopyRefused) as caught, place_beneath(root, "/root", path):
+            pass
+        assert caught.value.reason == "OUTSIDE"
+        with place_beneath(root, "/root", "a/b") as place:
+            assert (place.name, place.shown) == ("b", "/root/a/b")
+            assert os.path.samestat(os.fstat(place.folder), (tmp_path / "root/a").stat())
+    finally:
+        os.close(root)

@@ -158,7 +158,9 @@ def written(path: Path) -> bool:
     return path.stat().st_blocks * 512 > 4 * MIB
 
 
-@pytest.mark.parametrize("damage", ["a byte of the copy", "the source", "another source"])
+@pytest.mark.parametrize(
+    "damage", ["a byte of the copy", "the source", "a hole in the source", "another source"]
+)
 def test_what_was_left_is_never_taken_for_more_than_it_is(
     host: CopyWorld, folder: Path, damage: str
 ) -> None:
@@ -172,6 +174,9 @@ def test_what_was_left_is_never_taken_for_more_than_it_is(
         (folder / "other").write_bytes(b"other" * MIB)
         source = folder / "other"
         asked["source"] = str(source)
+    elif damage == "a hole in the source":
+        os.truncate(source, 3)
+        os.truncate(source, LARGE)
     else:
         changed = staged if damage == "a byte of the copy" else source
         with changed.open("r+b") as file:
@@ -183,6 +188,7 @@ def test_what_was_left_is_never_taken_for_more_than_it_is(
     assert target.read_bytes() == source.read_bytes()
     assert made.resumed_bytes == 0
     assert made.begun_anew == (damage == "another source")
+    assert data_of(target) == data_of(source)
 
 
 def test_a_job_that_is_killed_says_that_the_copy_goes_on(host: CopyWorld, folder: Path) -> None:

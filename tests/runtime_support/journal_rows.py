@@ -93,7 +93,7 @@ OF_MD = {
 #: daemon and is killed in tests of its own: test_storage_{copies,copy_between}.py in tests/kernel.
 OF_THE_COPIER = {
     f"hostler.api.storage.v1.CopyService/{name}"
-    for name in ("CopyFiles", "VerifyFiles", "ReadFiles", "WriteFiles")
+    for name in ("CopyFiles", "VerifyFiles", "ReadFiles", "WriteFiles", "BurnIn")
 }
 
 

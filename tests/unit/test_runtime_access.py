@@ -56,7 +56,7 @@ CHANGE = {
     *("InstallCertificates", "RenewDeployment", "RevokeDeployedCertificate", "WriteChain"),
     *("SetLabel", "GrowFilesystem"),
     *("DeleteBackup", "RunBackup", "DrillBackup"),
-    *("CopyFiles", "VerifyFiles"),
+    *("CopyFiles", "VerifyFiles", "BurnIn"),
     *("DeleteMount", "ApplySwap", "DeleteSwap"),
     *("FailMember", "RemoveMember", "CheckArray", "RepairArray", "SetSyncSpeed"),
     *("StopArray", "AssembleArray"),

@@ -79,3 +79,12 @@ def test_a_stream_names_where_it_begins_and_what_it_is_of() -> None:
         with pytest.raises(InvalidRequest) as caught:
             plan.check_write("b", origin)
         assert len(caught.value.violations) == 2
+
+
+def test_a_burn_in_is_bounded() -> None:
+    plan.check_burn_in("/a", 1 << 20, 1)
+    with pytest.raises(InvalidRequest) as caught:
+        plan.check_burn_in("a", (1 << 20) - 1, 10_001)
+    assert [one.field for one in caught.value.violations] == ["folder", "size_bytes", "rounds"]
+    (step,) = plan.burn_in("/a", 1 << 20, 7).steps
+    assert step.inverse() is None and "7 times" in step.describe()

@@ -16,6 +16,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "btrfs: scrubbed, mended, balanced; subvolumes, snapshots.",
     ),
     "backup": ("hostler.cli.storage_backup:backup", "Backups, and whether they can be restored."),
+    "burn-in": (
+        "hostler.cli.storage_burn_in:burn_in",
+        "Write, find and read files, and see whether they are kept.",
+    ),
     "copy": ("hostler.cli.storage_copy:copy", "Copy files, and prove that the copy is equal."),
     "declare": ("hostler.cli.storage_drift:declare", "Print what hosts have now as TOML."),
     "drift": ("hostler.cli.storage_drift:drift", "Compare hosts with what a file declares."),

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from hostlerd.privileged import door
-from hostlerd.privileged.grammar import Check, flag, record, text
+from hostlerd.privileged.grammar import Check, flag, record, text, whole
 from hostlerd.privileged.lines import answer_lines
 from hostlerd.privileged.refused import Fault
 from hostlerd.privileged.runs import Flag, Runs
 from hostlerd.storage.copier import streams, work
 from hostlerd.storage.copier.roots import declared
 from hostlerd.storage.model.backup import path_fault
-from hostlerd.storage.model.copies import Outcome
+from hostlerd.storage.model.copies import (
+    BURN_BYTES_LEAST,
+    BURN_BYTES_MOST,
+    BURN_ROUNDS_MOST,
+    Outcome,
+)
 from hostlerd.storage.worker.refused import Refused
 
 DAEMON_USER = "hostler-storage"
@@ -48,6 +53,8 @@ class Server:
         self._streams = threading.BoundedSemaphore(MOST_STREAMS)
         self._runs: Runs[Outcome, Flag] = Runs(Outcome, Flag, _busy)
         copy = {"source": _path, "target": _path, "manifest": flag}
+        much = whole(BURN_BYTES_LEAST, BURN_BYTES_MOST)
+        burn = {"folder": _path, "size_bytes": much, "rounds": whole(1, BURN_ROUNDS_MOST)}
         verify = {"manifest": _path, "root": _path_or_none}
         self._table: Mapping[str, tuple[Mapping[str, Check], Callable[..., dict[str, Any]]]] = {
             "Look": ({"run": _RUN}, self._look),
@@ -55,6 +62,7 @@ class Server:
             "See": (copy, self._see),
             "BeginCopy": (copy, self._copy),
             "BeginVerify": (verify, self._verify),
+            "BeginBurnIn": (burn, self._burn),
         }
 
     @property
@@ -117,6 +125,12 @@ class Server:
         roots = declared(self._folder)
         return self._begin(
             f"look at {root or manifest}", lambda run: work.verify(run, roots, manifest, root)
+        )
+
+    def _burn(self, folder: str, size_bytes: int, rounds: int) -> dict[str, Any]:
+        roots = declared(self._folder)
+        return self._begin(
+            f"burn-in of {folder}", lambda run: work.burn(run, roots, folder, size_bytes, rounds)
         )
 
     def _begin(self, name: str, do: Callable[[work.CopyRun], Outcome]) -> dict[str, Any]:

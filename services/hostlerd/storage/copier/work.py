@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
+from hostler.core.copying.burn_in import burn_in
 from hostler.core.copying.copy import copy_at, require_free
 from hostler.core.copying.manifest import BadManifest
 from hostler.core.copying.place import naming
@@ -81,6 +83,17 @@ def verify(run: CopyRun, roots: Sequence[str], manifest: str, root: str) -> Outc
         files=sum(bool(one.digest) and one.link_to is None for one in entries),
         size_bytes=sum(one.attributes.size_bytes for one in entries if one.link_to is None),
     )
+
+
+def burn(run: CopyRun, roots: Sequence[str], folder: str, size_bytes: int, rounds: int) -> Outcome:
+    """Put a filesystem to work. Raises Refused, which names what is damaged, Stopped."""
+
+    def tell(done: int, total: int) -> None:
+        run.tell(f"writing and reading in {folder}", done, total)
+
+    with refusing(), place_of(roots, f"{folder}/burn-in") as place:
+        burnt = burn_in(place, size_bytes, rounds, secrets.randbits(64), tell)
+    return Outcome(**asdict(burnt))
 
 
 @contextmanager

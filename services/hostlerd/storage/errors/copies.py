@@ -107,6 +107,12 @@ class CopyCutOff(DomainError):
     code, reason = Code.ABORTED, "COPY_CUT_OFF"
 
 
+class CopyDamaged(DomainError):
+    """The filesystem has not kept what it was given; the message names the file."""
+
+    code, reason = Code.DATA_LOSS, "COPY_DAMAGED"
+
+
 class CopyInterrupted(DomainError):
     """The program that copied has ended in the middle. There is no target."""
 
@@ -117,6 +123,6 @@ COPIES: tuple[type[DomainError], ...] = (
     *(CopyOutside, CopyRootsUnusable, CopyTargetExists, CopyTargetFull, CopyBusy),
     *(CopySourceChanged, CopyInsideSource, CopyOtherFilesystem, CopyTooDeep, CopyNotKept),
     *(CopyNotEqual, CopyFailed, CopyDiffers, ManifestBad),
-    *(CopyMalformed, CopyTooMuch, CopyCutOff),
+    *(CopyMalformed, CopyTooMuch, CopyCutOff, CopyDamaged),
 )
 """What the program that copies refuses, each by its reason."""

@@ -9,6 +9,10 @@ ORIGIN = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
 """What a stream is a copy of, as whoever sends it says."""
 
 
+BURN_BYTES_LEAST, BURN_BYTES_MOST = 1 << 20, 4 << 40
+BURN_ROUNDS_MOST = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is there before a copy.
@@ -32,6 +36,9 @@ class Outcome:
     resumed_bytes: int = 0
     begun_anew: bool = False
     digest: str = ""
+    rounds: int = 0
+    written_bytes: int = 0
+    read_bytes: int = 0
     unix_s: int = 0
     seconds: float = 0.0
     reason: str = ""

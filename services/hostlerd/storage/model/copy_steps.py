@@ -51,4 +51,25 @@ class BeginVerify:
         return None
 
 
-STEPS: tuple[type, ...] = (BeginCopy, BeginVerify)
+@dataclass(frozen=True, slots=True)
+class BeginBurnIn:
+    """Begin to write files in a folder, and to compare what the disk has of them."""
+
+    folder: str
+    size_bytes: int
+    rounds: int
+    door = COPIER
+    repeatable = False
+    timeout_s = 60.0
+
+    def describe(self) -> str:
+        """Say what it does."""
+        much = f"{self.size_bytes} bytes in {self.folder}, {self.rounds} times"
+        return f"write and compare {much}, and remove them"
+
+    def inverse(self) -> Step | None:
+        """It leaves nothing."""
+        return None
+
+
+STEPS: tuple[type, ...] = (BeginCopy, BeginVerify, BeginBurnIn)

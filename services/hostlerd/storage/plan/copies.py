@@ -5,8 +5,14 @@ from __future__ import annotations
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import Notice, Plan, fingerprint
 from hostlerd.storage.model.backup import is_within, path_fault
-from hostlerd.storage.model.copies import ORIGIN, Seen
-from hostlerd.storage.model.copy_steps import BeginCopy, BeginVerify
+from hostlerd.storage.model.copies import (
+    BURN_BYTES_LEAST,
+    BURN_BYTES_MOST,
+    BURN_ROUNDS_MOST,
+    ORIGIN,
+    Seen,
+)
+from hostlerd.storage.model.copy_steps import BeginBurnIn, BeginCopy, BeginVerify
 
 
 def check(source: str, target: str) -> None:
@@ -49,6 +55,24 @@ def check_verify(manifest: str, root: str) -> None:
 def verify(manifest: str, root: str) -> Plan:
     """Read a copy again and compare it with its manifest. `check_verify` has passed."""
     step = BeginVerify(manifest, root)
+    return Plan((step,), etag=fingerprint(step))
+
+
+def check_burn_in(folder: str, size_bytes: int, rounds: int) -> None:
+    """Raise InvalidRequest with all that is wrong with what a filesystem is to be put to."""
+    wrong = [Violation("folder", why)] if (why := path_fault(folder)) else []
+    if not BURN_BYTES_LEAST <= size_bytes <= BURN_BYTES_MOST:
+        words = f"must be from {BURN_BYTES_LEAST} to {BURN_BYTES_MOST}"
+        wrong.append(Violation("size_bytes", words))
+    if not 1 <= rounds <= BURN_ROUNDS_MOST:
+        wrong.append(Violation("rounds", f"must be from 1 to {BURN_ROUNDS_MOST}"))
+    if wrong:
+        raise InvalidRequest.of(wrong)
+
+
+def burn_in(folder: str, size_bytes: int, rounds: int) -> Plan:
+    """Put a filesystem to work. `check_burn_in` has passed."""
+    step = BeginBurnIn(folder, size_bytes, rounds)
     return Plan((step,), etag=fingerprint(step))
 
 

@@ -63,6 +63,17 @@ class CopyService:
         change, outcome = await self._begin(request, make_plan)
         return pb.VerifyFilesResponse(change=change, outcome=convert.verified(outcome))
 
+    async def BurnIn(self, request: pb.BurnInRequest, context: Context) -> pb.BurnInResponse:
+        """Put the filesystem of a folder to work."""
+        wanted = request.folder, request.size_bytes, request.rounds
+
+        def make_plan() -> Plan:
+            plan.check_burn_in(*wanted)
+            return plan.burn_in(*wanted)
+
+        change, outcome = await self._begin(request, make_plan)
+        return pb.BurnInResponse(change=change, outcome=convert.burnt(outcome))
+
     async def ReadFiles(
         self, request: pb.ReadFilesRequest, context: Context
     ) -> AsyncIterator[pb.ReadFilesResponse]:

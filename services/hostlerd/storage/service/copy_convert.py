@@ -23,6 +23,20 @@ def copied(one: Outcome | None) -> pb.CopyOutcome | None:
     return message
 
 
+def burnt(one: Outcome | None) -> pb.BurnInOutcome | None:
+    """What a filesystem was put to, and kept; None if that was only begun, or planned."""
+    if one is None:
+        return None
+    message = pb.BurnInOutcome(
+        rounds=one.rounds,
+        files=one.files,
+        written_bytes=one.written_bytes,
+        read_bytes=one.read_bytes,
+    )
+    message.duration.FromMilliseconds(round(one.seconds * 1000))
+    return message
+
+
 def verified(one: Outcome | None) -> pb.VerifyOutcome | None:
     """How a look at a copy ended, which found all as it was; None if it was only begun."""
     if one is None:
