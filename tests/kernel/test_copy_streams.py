@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +22,7 @@ from hypothesis import strategies as st
 from storage_backups import described, odd_tree
 
 from hostler.core.copying import contents
+from hostler.core.copying.copy import copy
 from hostler.core.copying.look import Attributes
 from hostler.core.copying.manifest import Entry
 from hostler.core.copying.parts import (
@@ -345,3 +351,44 @@ def test_a_path_that_is_not_below_is_no_place(tmp_path: Path, path: str) -> None
             assert os.path.samestat(os.fstat(place.folder), (tmp_path / "root/a").stat())
     finally:
         os.close(root)
+
+
+def test_whoever_may_rename_in_the_folder_makes_nobody_touch_another(tmp_path: Path) -> None:
+    """The folder of the target is somebody's own: the private folder in it may become a symlink."""
+    victim, place = tmp_path / "victim", tmp_path / "place"
+    for one in (victim, place):
+        one.mkdir()
+    (victim / "kept").write_text("kept")
+    victim.chmod(0o751)
+    subprocess.run(["/usr/bin/setfacl", "-m", "u:4321:rx", victim], check=True)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").write_text("a file")
+    before = described(tmp_path / "victim"), victim.stat().st_mode, os.listxattr(victim)
+    name = f".hostler-copy-{hashlib.sha256(b'target').hexdigest()[:32]}"
+    (place / "other").symlink_to(victim)
+    swap = (
+        "import ctypes, sys\nlibc = ctypes.CDLL(None)\na, b = (w.encode() for w in sys.argv[1:])\n"
+        "while True: libc.renameat2(-100, a, -100, b, 2)"
+    )
+    swapper = subprocess.Popen([sys.executable, "-c", swap, place / name, place / "other"])
+    ends: dict[str, int] = {}
+    try:
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            try:
+                copy(tmp_path / "source", place / "target")
+                ends["copied"] = ends.get("copied", 0) + 1
+            except CopyRefused as refused:
+                ends[refused.reason] = ends.get(refused.reason, 0) + 1
+            # What is in the way is put aside, as its owner would to try again.
+            for one in place.iterdir():
+                if one.is_dir() and not one.is_symlink():
+                    shutil.rmtree(one, ignore_errors=True)
+            with suppress(FileExistsError):
+                (place / "other").symlink_to(victim)
+    finally:
+        swapper.kill()
+        swapper.wait()
+    after = described(tmp_path / "victim"), victim.stat().st_mode, os.listxattr(victim)
+    print(f"\n{ends}")
+    assert after == before

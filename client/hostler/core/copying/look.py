@@ -97,11 +97,11 @@ def give(folder: int, name: str, wanted: Attributes) -> None:
     os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
 
 
-def forget_acls(folder: int, name: str) -> None:
-    """Take the ACLs from a folder that inherited them, so that what is made in it inherits none."""
+def forget_acls(folder: int) -> None:
+    """Take the ACLs from an open folder that inherited them: what is made in it inherits none."""
     for key in ("system.posix_acl_default", "system.posix_acl_access"):
         try:
-            os.removexattr(_path(folder, name), key)
+            os.removexattr(folder, key)
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
                 raise

@@ -3,6 +3,9 @@
 The folder is locked as long as somebody works in it. One that nobody has locked was left behind by
 a process that was killed: whoever copies to that place next removes it, or goes on in it, if it
 has a mark that says that it is of the same copy.
+
+Whoever owns the folder that the target is in may rename what is there, and be anybody: after it was
+opened, the private folder is only used as an open one, and what bears its name is touched no more.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from hostler.core.copying.look import forget_acls, names, open_file, open_folder
@@ -82,10 +85,11 @@ def staging(parent: int, target: str, mark: bytes = b"") -> Iterator[Staging]:
     try:
         yield place
     finally:
-        if not place.kept:
-            remove(parent, own)
-            os.fsync(parent)
-        os.close(place.folder)
+        try:
+            if not place.kept:
+                _remove_private(parent, own, place.folder)
+        finally:
+            os.close(place.folder)
 
 
 def left_of(parent: int, target: str, mark: bytes) -> str:
@@ -127,8 +131,10 @@ def _begin(parent: int, name: str, target: str, mark: bytes) -> Staging:
     if folder is not None:
         if mark and _mark_of(folder) == mark:
             return Staging(folder, parent, resumed=True)
-        remove(parent, name)
-        os.close(folder)
+        try:
+            _remove_private(parent, name, folder)
+        finally:
+            os.close(folder)
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
@@ -136,11 +142,33 @@ def _begin(parent: int, name: str, target: str, mark: bytes) -> Staging:
     folder = _locked(parent, name)
     if folder is None:
         raise CopyRefused("BUSY", "another process copies to it", target)
-    forget_acls(parent, name)
-    if mark:
-        _write_mark(folder, mark)
-        os.fsync(parent)
+    try:
+        # The folder that was just made is empty, and that of nobody else.
+        if not _is_private(folder) or names(folder):
+            raise CopyRefused("BUSY", "somebody puts another folder in its way", target)
+        forget_acls(folder)
+        if mark:
+            _write_mark(folder, mark)
+            os.fsync(parent)
+    except BaseException:
+        os.close(folder)
+        raise
     return Staging(folder, parent, removed=there)
+
+
+def _is_private(folder: int) -> bool:
+    status = os.fstat(folder)
+    # A folder in a set-group-id one is set-group-id, too.
+    return status.st_uid == os.geteuid() and status.st_mode & 0o777 == 0o700
+
+
+def _remove_private(parent: int, name: str, folder: int) -> None:
+    """Remove what is in a private folder, and that itself if it still has its name."""
+    for one in names(folder):
+        remove(folder, one)
+    with suppress(OSError):
+        os.rmdir(name, dir_fd=parent)
+    os.fsync(parent)
 
 
 def _is_there(parent: int, name: str) -> bool:
@@ -158,7 +186,7 @@ def _sweep(parent: int, name: str) -> None:
         try:
             age_s = time.time() - os.fstat(folder).st_mtime
             if age_s > KEPT_S or not _mark_of(folder):
-                remove(parent, name)
+                _remove_private(parent, name, folder)
         finally:
             os.close(folder)
 
@@ -166,18 +194,18 @@ def _sweep(parent: int, name: str) -> None:
 def _take(parent: int, name: str) -> int | None:
     """Lock what was left behind; None where it is not ours, or not left behind."""
     try:
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
-            return None
-    except FileNotFoundError:  # Its owner has finished meanwhile.
+        folder = _locked(parent, name)
+    except OSError:  # It is no folder, or one that is not ours to open.
         return None
-    return _locked(parent, name)
+    if folder is not None and not _is_private(folder):
+        os.close(folder)
+        return None
+    return folder
 
 
 def _mark_of(folder: int) -> bytes:
     """The mark of a folder; none if it is not private: somebody else could have written it."""
-    # A folder in a set-group-id one is set-group-id, too.
-    if os.fstat(folder).st_mode & 0o777 != 0o700:
+    if not _is_private(folder):
         return b""
     try:
         file = open_file(_MARK, folder)
