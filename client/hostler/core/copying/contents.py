@@ -23,6 +23,10 @@ ALGORITHM = f"sha256 of sha256 of blocks of {BLOCK_BYTES}"
 
 _THREADS = 2
 _BUFFERS = 4
+# So much is read ahead of what is compared: the disk is not to wait for the processor.
+_AHEAD_BYTES = 16 << 20
+# So much is written before the disk is told to begin, and not only when all of it has to be there.
+_FLOW_BYTES = 32 << 20
 # Less is hashed sooner than handed to a thread.
 _SMALL_BYTES = 256 << 10
 
@@ -132,6 +136,9 @@ class Reader:
             self._count(mine.size_bytes)
             if not mine.data and not theirs.data:
                 continue
+            for descriptor in (one, other):
+                ahead = mine.offset + _AHEAD_BYTES
+                os.posix_fadvise(descriptor, ahead, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
             _fill(memoryview(left), one, mine)
             _fill(memoryview(right), other, theirs)
             end = mine.size_bytes
@@ -154,13 +161,19 @@ class Reader:
 
 def write_all(descriptor: int, after: int = 0) -> Write:
     """Write pieces to an open file, each as a whole, but for those that begin before `after`."""
+    begun = after
 
     def write(piece: memoryview, offset: int) -> None:
+        nonlocal begun
         if offset < after:
             return
         while piece:
             count = os.pwrite(descriptor, piece, offset)
             piece, offset = piece[count:], offset + count
+        if offset - begun >= _FLOW_BYTES:
+            # It begins to write what is dirty, too. Source: mm/fadvise.c.
+            os.posix_fadvise(descriptor, begun, offset - begun, os.POSIX_FADV_DONTNEED)
+            begun = offset
 
     return write
 
