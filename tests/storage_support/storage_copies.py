@@ -52,6 +52,9 @@ def copy_world(place: Path, root: Path) -> Iterator[CopyWorld]:
     """A daemon with its worker and the program that copies below `root`, until the block ends."""
     (place / "storage.d").mkdir()
     (place / "storage.d/copies.toml").write_text(f'[copies]\nroots = ["{root}"]\n')
+    # Between two calls large files are made and compared; no systemd would wake it again.
+    (place / "daemon/etc").mkdir(parents=True)
+    (place / "daemon/etc/hostler.toml").write_text("idle_s = 3600\n")
     text = PROGRAM.format(place=str(place))
     with worker_process(place) as worker, running(place / "daemon", text) as daemon:
         (place / "storage.sock").symlink_to(place / "daemon/netns.sock")
