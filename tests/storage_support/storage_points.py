@@ -42,7 +42,7 @@ class _Popen(subprocess.Popen):  # type: ignore[type-arg]
 
 
 def _daemon(place: Path) -> None:
-    from hostlerd.storage.kernel.backups import Door
+    from hostlerd.storage.kernel.doors import Door
     from hostlerd.storage.kernel.mount_units import MountUnits
     from hostlerd.storage.kernel.worker_client import Worker
 

@@ -20,7 +20,7 @@ from storage_rows import STORAGE, row
 from storage_stage import Storage
 
 from hostler.api.storage.v1 import backup_pb2 as pb
-from hostlerd.storage.kernel.backups import Door
+from hostlerd.storage.kernel.doors import Door
 
 SERVICE = f"{STORAGE}.BackupService"
 NAME = "kept"

@@ -6,12 +6,14 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from hostlerd.privileged import door
 from hostlerd.privileged.grammar import Check, flag, record, text, whole
 from hostlerd.privileged.lines import answer_lines
+from hostlerd.privileged.orphans import Turns
 from hostlerd.privileged.refused import Fault
 from hostlerd.privileged.runs import Flag, Runs
 from hostlerd.storage.copier import streams, work
@@ -52,6 +54,7 @@ class Server:
         self._folder = roots
         self._streams = threading.BoundedSemaphore(MOST_STREAMS)
         self._runs: Runs[Outcome, Flag] = Runs(Outcome, Flag, _busy)
+        self._turns = Turns()
         copy = {"source": _path, "target": _path, "manifest": flag}
         much = whole(BURN_BYTES_LEAST, BURN_BYTES_MOST)
         burn = {"folder": _path, "size_bytes": much, "rounds": whole(1, BURN_ROUNDS_MOST)}
@@ -59,6 +62,7 @@ class Server:
         self._table: Mapping[str, tuple[Mapping[str, Check], Callable[..., dict[str, Any]]]] = {
             "Look": ({"run": _RUN}, self._look),
             "Stop": ({"run": _RUN}, self._stop),
+            "Settle": ({}, dict),
             "See": (copy, self._see),
             "BeginCopy": (copy, self._copy),
             "BeginVerify": (verify, self._verify),
@@ -85,7 +89,11 @@ class Server:
         if peer.recv(1, socket.MSG_PEEK) == b"\0":
             self._stream(peer)
             return
-        answer_lines(peer, self._carry_out, MAX_REQUEST_BYTES, IDLE_S, SEND_TIMEOUT_S)
+
+        def answer(asked: Any) -> dict[str, Any]:
+            return self._carry_out(asked, peer)
+
+        answer_lines(peer, answer, MAX_REQUEST_BYTES, IDLE_S, SEND_TIMEOUT_S)
 
     def _stream(self, peer: socket.socket) -> None:
         if not self._streams.acquire(blocking=False):
@@ -97,7 +105,7 @@ class Server:
         finally:
             self._streams.release()
 
-    def _carry_out(self, asked: Any) -> dict[str, Any]:
+    def _carry_out(self, asked: Any, peer: socket.socket) -> dict[str, Any]:
         name = asked.get("op") if isinstance(asked, dict) else None
         if not isinstance(name, str) or name not in self._table:
             raise Refused("MALFORMED", "the request names no operation that there is")
@@ -108,7 +116,9 @@ class Server:
         if faults:
             told = "; ".join(f"{where}: {what}" for where, what in faults[:5])
             raise Refused("INVALID", told, faults[:100])
-        return run(**fields)
+        begins = name.startswith("Begin") or name == "Settle"
+        with self._turns.taken(peer) if begins else nullcontext():
+            return run(**fields)
 
     def _see(self, source: str, target: str, manifest: bool) -> dict[str, Any]:
         return work.see(declared(self._folder), source, target, manifest)
