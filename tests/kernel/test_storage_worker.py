@@ -24,6 +24,9 @@ from hostlerd.storage.model.filesystem_steps import (
     SetLabel,
     WipeSignatures,
 )
+from hostlerd.storage.model.target import Slice
+from hostlerd.storage.worker.identity import opened
+from hostlerd.storage.worker.refused import Refused
 
 pytestmark = pytest.mark.kernel
 UUID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
@@ -263,4 +266,19 @@ def test_what_is_not_in_the_grammar_is_refused(asked: Worker, disk: Loop, place:
             strange = {"device": {**request["device"], **inner}} if isinstance(inner, dict) else {}
             door.sendall(json.dumps({**request, **change, **strange}).encode() + b"\n")
             assert json.loads(answers.readline())["reason"] in ("INVALID", "MALFORMED"), change
+    assert disk.hash() == before
+
+
+def test_a_partition_that_is_not_there_is_not_taken_for_its_disk(asked: Worker, disk: Loop) -> None:
+    run("/usr/sbin/mkfs.ext4", "-q", disk.device)
+    before = disk.hash()
+    part = replace(target(disk), signatures=(), part=Slice(1, MIB, 8 * MIB))
+    made = MakeFilesystem(part, "swap")
+    assert "has no partition 1" in refused(asked, disk, made, errors.DeviceGone)
+    # What opens its device by itself does not take it for the disk either.
+    with pytest.raises(Refused, match="is to be made before"), opened(part):
+        pass
+    faulty = {**fields(made), "device": {**fields(part), "part": {"number": 0}}}
+    with pytest.raises(InvalidRequest):
+        asked.ask("MakeFilesystem", faulty)
     assert disk.hash() == before

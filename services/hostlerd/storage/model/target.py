@@ -9,6 +9,15 @@ from hostlerd.storage.model.observed import Signature
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """A partition that a step makes before another one uses it, by its place on the disk."""
+
+    number: int
+    start_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A block device as the plan saw it; all of it must still be so when it is touched."""
 
@@ -25,9 +34,23 @@ class Target:
     wwn: str = ""
     signatures: tuple[str, ...] = ()
     """What lies on it, as "TYPE UUID", sorted."""
+    part: Slice | None = None
+    """If any, not the disk is meant that the rest tells of, but a partition that is made on it
+    before: what lay there then was the disk's, and went with it."""
+
+    @property
+    def kernel_name(self) -> str:
+        """What the kernel calls it. Source: Linux block/partitions/core.c, add_partition()."""
+        if self.part is None:
+            return self.name
+        mark = "p" if self.name[-1:].isdigit() else ""
+        return f"{self.name}{mark}{self.part.number}"
 
     def describe(self) -> str:
         """Name it so that an operator finds the right disk: by all that tells it from others."""
+        if self.part is not None:
+            whole = f"{self.id} ({self.name}{f'; serial {self.serial}' if self.serial else ''})"
+            return f"partition {self.part.number} ({self.part.size_bytes} bytes) of {whole}"
         facts = [self.name, f"{self.size_bytes} bytes"]
         if self.serial:
             facts.append(f"serial {self.serial}")

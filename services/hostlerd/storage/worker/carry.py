@@ -10,7 +10,7 @@ from hostlerd.privileged import refused
 from hostlerd.privileged.grammar import record
 from hostlerd.privileged.refused import Fault
 from hostlerd.storage.model.target import Target, signature_words
-from hostlerd.storage.worker import identity, tools, use
+from hostlerd.storage.worker import identity, slices, tools, use
 from hostlerd.storage.worker.grammar import read_target
 from hostlerd.storage.worker.identity import Device
 from hostlerd.storage.worker.operation import Operation, Request
@@ -90,7 +90,8 @@ def _targets(fields: Mapping[str, Any], key: str) -> list[Target]:
     value = fields.get(key)
     if value is None:
         return []
-    return [read_target(one) for one in (value if isinstance(value, list) else [value])]
+    given = value if isinstance(value, list) else [value]
+    return [slices.settled(read_target(one)) for one in given]
 
 
 def _check_all(devices: list[Device]) -> None:

@@ -7,12 +7,28 @@ from typing import Any
 
 from hostlerd.privileged.grammar import Check, array, record, text, whole
 from hostlerd.privileged.refused import Fault
-from hostlerd.storage.model.target import Target
+from hostlerd.storage.model.target import Slice, Target
 
 _MOST = (1 << 63) - 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.!:-]{0,63}")
 NUMBER = re.compile(r"[0-9]{1,4}:[0-9]{1,8}")
 WORDS = re.compile(r"[^\x00-\x1f\x7f]{0,512}")
+
+_SLICE = record(
+    {
+        "number": whole(1, 1 << 16),
+        "start_bytes": whole(1, _MOST),
+        "size_bytes": whole(1, _MOST),
+    },
+    required=("number", "start_bytes", "size_bytes"),
+)
+
+
+def _slice(value: Any, path: str, faults: list[Fault]) -> None:
+    """A partition that a step before has made; None if a device that was there is meant."""
+    if value is not None:
+        _SLICE(value, path, faults)
+
 
 _TARGET = record(
     {
@@ -24,6 +40,7 @@ _TARGET = record(
         "serial": text(WORDS),
         "wwn": text(WORDS),
         "signatures": array(text(WORDS), 0, 32),
+        "part": _slice,
     },
     required=(
         *("id", "name", "number", "size_bytes", "disk_sequence", "serial", "wwn"),
@@ -46,4 +63,6 @@ def targets(low: int, high: int) -> Check:
 
 def read_target(value: dict[str, Any]) -> Target:
     """Make a target of what has passed the grammar."""
-    return Target(**{**value, "signatures": tuple(value["signatures"])})
+    part = value.get("part")
+    made = {"signatures": tuple(value["signatures"]), "part": Slice(**part) if part else None}
+    return Target(**{**value, **made})

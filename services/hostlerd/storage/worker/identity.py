@@ -83,6 +83,9 @@ def changed(target: Target, words: str) -> Refused:
 @contextmanager
 def opened(target: Target) -> Iterator[Device]:
     """Open a device and compare it with what the plan saw. Raises Refused, OSError."""
+    if target.part is not None:
+        # Else the whole disk would be taken for it.
+        raise changed(target, "it is a partition that is to be made before")
     try:
         folder = (sysfs.BLOCK / target.name).resolve(strict=True)
         fd = os.open(node(target.name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
