@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hostlerd.runtime.errors import DomainError, InvalidRequest
 from hostlerd.runtime.steps import Plan
 from hostlerd.storage import errors
+from hostlerd.storage.kernel.btrfs import attached
 from hostlerd.storage.model import btrfs_steps as steps
 from hostlerd.storage.model.btrfs import PROFILES, Subvolume, Work, path_fault
 from hostlerd.storage.model.observed import (
@@ -326,3 +327,25 @@ def test_paths_that_are(path: str) -> None:
 def test_what_goes_on_is_read_from_what_the_worker_tells() -> None:
     told = {"kind": "scrub", "state": "done", "counts": {"2": {"csum_errors": 1}}}
     assert Work.read(told).counts == {2: {"csum_errors": 1}}
+
+
+def test_what_was_pulled_is_missing_though_another_has_its_name() -> None:
+    def told(*devices: Device, now: tuple[Signature, ...] | None = ()) -> list[tuple[str, bool]]:
+        (found,) = attached((POOL,), devices, lambda _: now)
+        return [(one.name, one.is_missing) for one in found.devices]
+
+    one, two = DISKS[:2]
+    assert told(one, two) == [("sda", False), ("sdb", False)]
+    # It is gone; and then a blank disk has its name.
+    assert told(one) == [("sda", False), ("", True)]
+    assert told(one, replace(two, signatures=())) == [("sda", False), ("", True)]
+    # It does not answer, or has become one of the filesystem since.
+    assert told(one, replace(two, signatures=()), now=None)[1] == ("sdb", False)
+    assert told(one, replace(two, signatures=()), now=(HELD,))[1] == ("sdb", False)
+    mapped = replace(POOL, devices=(member("sda", 1), member("vg-lv", 2)))
+    (found,) = attached((mapped,), (one, replace(two, name="dm-1", dm_name="vg-lv")), lambda _: ())
+    assert found.devices[1].name == "dm-1"
+    # What is out of sight, what lacks, and the target of a replacement stay what they are.
+    odd = (member("", 1), member("", 2, is_missing=True), member("sdc", 0))
+    (found,) = attached((replace(POOL, devices=odd),), DISKS, lambda _: ())
+    assert found.devices == odd

@@ -37,7 +37,7 @@ class Kernel:
             rooms=rooms,
             swaps=swaps,
             swap_files=swap_files,
-            btrfs=btrfs.filesystems(mounted),
+            btrfs=btrfs.attached(btrfs.filesystems(mounted), named, signatures.again),
             fstab=(*mounts.fstab(), *_units()),
             groups=groups,
             volumes=volumes,

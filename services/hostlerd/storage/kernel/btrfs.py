@@ -6,10 +6,18 @@ Source: Linux fs/btrfs/sysfs.c, include/uapi/linux/btrfs.h.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from hostlerd.storage.model.observed import Btrfs, BtrfsAllocation, BtrfsDevice, Mount
+from hostlerd.storage.model.observed import (
+    Btrfs,
+    BtrfsAllocation,
+    BtrfsDevice,
+    Device,
+    Mount,
+    Signature,
+)
 from hostlerd.storage.worker.btrfs_ioctl import DeviceInfo, filesystem
 from hostlerd.storage.worker.sysfs import BTRFS, number, text
 
@@ -29,6 +37,44 @@ def filesystems(mounts: Iterable[Mount]) -> tuple[Btrfs, ...]:
         for folder in sorted(BTRFS.iterdir())
         if (folder / "allocation").is_dir()
     )
+
+
+Again = Callable[[Device], tuple[Signature, ...] | None]
+"""What lies on a device now; None if it does not answer."""
+
+
+def attached(pools: Iterable[Btrfs], devices: Iterable[Device], again: Again) -> tuple[Btrfs, ...]:
+    """The same, with what was pulled as missing.
+
+    The kernel goes on to have a device that was pulled by the name that it had, which is soon the
+    name of another one: a device is the filesystem's if it has its superblock. The target of a
+    replacement, which has the number 0, gets one at the end.
+    """
+    known: dict[str, Device] = {}
+    for device in devices:
+        names = (link.rpartition("/")[2] for link in device.links)
+        known |= {name: device for name in (*names, device.dm_name) if name and name not in known}
+        known[device.name] = device
+
+    def looked_at(pool: Btrfs, one: BtrfsDevice) -> BtrfsDevice:
+        if one.is_missing or not one.name or not one.device_id:
+            return one
+        device = known.get(one.name)
+        if device is not None and not _is_of(pool, device.signatures):
+            # It may have become one since all devices were looked at.
+            now = again(device)
+            device = device if now is None or _is_of(pool, now) else None
+        if device is None:
+            return replace(one, name="", is_missing=True)
+        return replace(one, name=device.name)
+
+    return tuple(
+        replace(pool, devices=tuple(looked_at(pool, one) for one in pool.devices)) for pool in pools
+    )
+
+
+def _is_of(pool: Btrfs, signatures: Iterable[Signature]) -> bool:
+    return any(one.type == "btrfs" and one.uuid == pool.uuid for one in signatures)
 
 
 def _filesystem(folder: Path, infos: Mapping[int, DeviceInfo]) -> Btrfs:

@@ -39,6 +39,14 @@ def of_devices(
     return found, unseen
 
 
+def again(device: Device) -> tuple[Signature, ...] | None:
+    """What lies on one device now; None if it does not answer."""
+    answer = _ask(device)
+    if isinstance(answer, Unseen):
+        return (blkid.CONTRADICTION,) if answer.code == "SIGNATURES_AMBIVALENT" else None
+    return answer
+
+
 def _is_empty_drive(device: Device) -> bool:
     return device.name.startswith(("sr", "fd")) and device.size_bytes <= 1 << 30
 

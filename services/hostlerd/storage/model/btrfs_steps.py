@@ -36,14 +36,17 @@ class StartReplace:
     """The device that goes; none if it is missing."""
     new: Target
     size_bytes: int
+    avoids_old: bool = False
+    """Read from the old one only what no other device has."""
     survives_boot = True
     repeatable = False
 
     def describe(self) -> str:
         """Say what it does."""
         old = self.old[0].describe() if self.old else "which is missing"
+        read = ", read from only where no other has it," if self.old and self.avoids_old else ""
         return (
-            f"replace in btrfs {self.uuid} device {self.device_id}, {old}, by "
+            f"replace in btrfs {self.uuid} device {self.device_id}, {old},{read} by "
             f"{self.new.describe()}: what the new one holds is lost"
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from hostlerd.privileged.grammar import array, flag, one_of, text, whole
@@ -28,6 +29,7 @@ _ADD = 0x5000940A
 _VOLUME_BYTES = 4096
 _ID_MOST = (1 << 32) - 1
 _BYTES_MOST = (1 << 63) - 1
+_PARTS = 1000
 
 
 def start_scrub(request: Request, _: Tools) -> dict[str, Any]:
@@ -49,7 +51,8 @@ def start_replace(request: Request, _: Tools) -> dict[str, Any]:
         )
     _refuse_unless_idle(uuid)
     request.erase(new)
-    long = Replace(uuid, device_id, info.total_bytes, new.path, not request.devices["old"])
+    avoids = not request.devices["old"] or bool(request["avoids_old"])
+    long = Replace(uuid, device_id, info.total_bytes, new.path, avoids)
     _start(request, long, writable=True)
     return {}
 
@@ -99,8 +102,17 @@ def cancel(request: Request, _: Tools) -> dict[str, Any]:
 
 
 def look(request: Request, _: Tools) -> dict[str, Any]:
-    """How far something is that was begun here, or what it came to."""
-    return {"work": btrfs_work.look(str(request["uuid"]), str(request["kind"]))}
+    """How far something is that was begun here, or what it came to.
+
+    Also a replacement that the kernel goes on with by itself after a boot.
+    """
+    uuid, kind = str(request["uuid"]), str(request["kind"])
+    found = btrfs_work.look(uuid, kind)
+    if kind == "replace" and found["state"] != "running" and doing(uuid) == "device replace":
+        with btrfs_mount.opened(uuid) as fd:
+            seen = Replace(uuid, 0, _PARTS, "", avoids_old=False).progress(fd)
+        found = asdict(seen) if seen is not None else found
+    return {"work": found}
 
 
 def reset_errors(request: Request, _: Tools) -> dict[str, Any]:
@@ -157,7 +169,7 @@ def _proven(uuid: str, device_id: int, devices: tuple[Device, ...]) -> btrfs_ioc
     for device in devices:
         if number != device.target.number:
             raise identity.changed(device.target, f"it is not device {device_id} of {uuid}")
-    if not devices and number:
+    if not devices and number and btrfs_ioctl.is_device(info.path, uuid, device_id):
         raise Refused("DEVICE_BUSY", f"device {device_id} is not missing", device=info.name)
     return info
 
@@ -174,10 +186,12 @@ OPERATIONS: Mapping[str, Operation] = {
             "old": targets(0, 1),
             "new": target,
             "size_bytes": whole(1, _BYTES_MOST),
+            "avoids_old": flag,
         },
         start_replace,
         overwrites=("new",),
         uses=("old",),
+        optional=("avoids_old",),
     ),
     "AddBtrfsDevice": Operation({"uuid": _UUID, "device": target}, add, overwrites=("device",)),
     "StartRemoval": Operation(

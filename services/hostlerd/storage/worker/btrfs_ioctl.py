@@ -27,6 +27,9 @@ _DEV_INFO = 0xD000941E
 _DEV_INFO_HEAD = struct.Struct("=Q16sQQ")
 _DEV_INFO_PATH = 4096 - 1024
 _SYNC = 0x9408
+#: Where the superblock is, and in it the UUID and the device's number. Source: Linux fs/btrfs,
+#: struct btrfs_super_block.
+_SUPERBLOCK, _SUPERBLOCK_BYTES, _FSID, _DEVICE_ID = 0x10000, 4096, 0x20, 0xC9
 _GET_DEV_STATS = 0xC4089434
 _DEV_STATS_BYTES, _DEV_STATS_RESET = 1032, 1
 #: enum btrfs_err_code, which is answered in place of an error.
@@ -98,6 +101,26 @@ def _devices(fd: int, last_id: int, count: int) -> Iterator[tuple[int, DeviceInf
         # The target of a replacement has the number 0, and is not counted.
         if count <= 0 and device_id:
             return
+
+
+def is_device(path: str, fsid: str, device_id: int) -> bool:
+    """Whether a path leads to that very device of a filesystem, by its superblock.
+
+    The kernel keeps the path of a device that was pulled, which may be another one's by now. One
+    that does not answer is taken for the device.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        block = os.pread(fd, _SUPERBLOCK_BYTES, _SUPERBLOCK)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    found = (block[_FSID : _FSID + 16], block[_DEVICE_ID : _DEVICE_ID + 8])
+    return found == (uuid.UUID(fsid).bytes, device_id.to_bytes(8, "little"))
 
 
 def sync(fd: int) -> None:

@@ -138,15 +138,15 @@ class Replace:
     old_id: int
     old_bytes: int
     new_path: str
-    is_missing: bool
+    avoids_old: bool
+    """Read from the others what they have: it is missing, may be, or is dying."""
     kind: str = "replace"
     has_ended: bool = False
 
     def run(self, fd: int) -> None:
         """Copy it. Raises OSError, with ECANCELED if it was."""
         args = bytearray(_REPLACE_BYTES)
-        # What is missing, or may be, is read from the others.
-        struct.pack_into("=4Q", args, 0, _REPLACE_START, 0, self.old_id, int(self.is_missing))
+        struct.pack_into("=4Q", args, 0, _REPLACE_START, 0, self.old_id, int(self.avoids_old))
         path = self.new_path.encode()
         args[32 + _PATH_BYTES : 32 + _PATH_BYTES + len(path)] = path
         call(fd, _REPLACE, args)
