@@ -151,6 +151,10 @@ hostler.api.storage.v1.ArrayService/SetSyncSpeed              TTTU DD D++ TD+
 hostler.api.storage.v1.ArrayService/StopArray                 TTTU DD D++ TD+
 hostler.api.storage.v1.ArrayService/AssembleArray             TTTU DD D++ TD+
 hostler.api.storage.v1.ArrayService/DeleteArray               TTTU DD DD+ TD+
+hostler.api.storage.v1.DiskService/PlanReplacement            TTTU DD +++ T++
+hostler.api.storage.v1.DiskService/ReplaceDisk                TTTU DD DD+ TD+
+hostler.api.storage.v1.DiskService/BurnInDisk                 TTTU DD DD+ TD+
+hostler.api.storage.v1.DiskService/LocateDisk                 TTTU DD D++ TD+
 hostler.api.storage.v1.BtrfsService/ListBtrfs                 TTTU DD +++ T++
 hostler.api.storage.v1.BtrfsService/GetBtrfs                  TTTU DD +++ T++
 hostler.api.storage.v1.BtrfsService/ListSubvolumes            TTTU DD +++ T++

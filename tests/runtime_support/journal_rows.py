@@ -80,14 +80,18 @@ DEPLOYMENTS = {
         *("InstallCertificates", "RenewDeployment", "RevokeDeployedCertificate"),
     )
 } | {"hostler.api.ssl.v1.ChainService/WriteChain"}
-#: Methods of arrays, which only guests have, that are not disturbed: what they do without a kill is
-#: in tests/vm/test_vm_storage_md.py, and their plans in tests/unit/test_storage_array_plan.py.
-OF_MD = {
-    f"hostler.api.storage.v1.ArrayService/{name}"
-    for name in (
-        *("FailMember", "RemoveMember", "GrowArray", "CheckArray", "RepairArray"),
-        "SetSyncSpeed",
-    )
+#: Methods of storage whose own changes no test kills yet, for they want arrays, volumes or disks
+#: that only guests have. How they are carried out is what the rows of storage are about.
+NOT_KILLED_YET = {
+    f"hostler.api.storage.v1.{service}/{name}"
+    for service, names in {
+        "ArrayService": (
+            *("FailMember", "RemoveMember", "GrowArray", "CheckArray", "RepairArray"),
+            "SetSyncSpeed",
+        ),
+        "DiskService": ("ReplaceDisk", "LocateDisk", "BurnInDisk"),
+    }.items()
+    for name in names
 }
 #: Methods whose changes are carried out by the program that copies, which goes on without the
 #: daemon and is killed in tests of its own: test_storage_{copies,copy_between}.py in tests/kernel.

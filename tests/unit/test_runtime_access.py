@@ -58,7 +58,7 @@ CHANGE = {
     *("DeleteBackup", "RunBackup", "DrillBackup"),
     *("CopyFiles", "VerifyFiles", "BurnIn"),
     *("DeleteMount", "ApplySwap", "DeleteSwap"),
-    *("FailMember", "RemoveMember", "CheckArray", "RepairArray", "SetSyncSpeed"),
+    *("FailMember", "RemoveMember", "LocateDisk", "CheckArray", "RepairArray", "SetSyncSpeed"),
     *("StopArray", "AssembleArray"),
     *("ScrubBtrfs", "ResetErrorCounters", "RemoveDevice", "BalanceBtrfs"),
     *("CreateSubvolume", "CreateSnapshot"),
@@ -66,7 +66,7 @@ CHANGE = {
 DESTROY = {
     *("MakeFilesystem", "WipeSignatures", "RestoreSaved"),
     *("CreateArray", "AddMember", "ReplaceMember", "GrowArray", "DeleteArray"),
-    *("ApplyTable", "RestoreTable", "CopyTable"),
+    *("ApplyTable", "RestoreTable", "CopyTable", "ReplaceDisk", "BurnInDisk"),
     *("AddDevice", "ReplaceDevice", "DeleteSubvolume"),
     "ForgetSnapshots",
 }

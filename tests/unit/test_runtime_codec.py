@@ -42,6 +42,7 @@ from hostlerd.storage.model import (
     backup_steps,
     btrfs_steps,
     copy_steps,
+    disk_steps,
     filesystem_steps,
     mount_steps,
     table_steps,
@@ -69,7 +70,7 @@ MODULES = {
     "ssl": (deployment_steps, chain),
     "storage": (
         *(filesystem_steps, array_steps, backup_steps, table_steps, btrfs_steps),
-        *(mount_steps, copy_steps),
+        *(mount_steps, copy_steps, disk_steps),
     ),
     "bundle": (pushing,),
     "authority": (authority,),

@@ -11,6 +11,8 @@ from hostler.api.storage.v1 import (
     btrfs_pb2_grpc,
     copy_pb2,
     copy_pb2_grpc,
+    disk_pb2,
+    disk_pb2_grpc,
     filesystem_pb2,
     filesystem_pb2_grpc,
     graph_pb2,
@@ -33,6 +35,8 @@ from hostlerd.storage.service.array_follow import Following
 from hostlerd.storage.service.backup import BackupService
 from hostlerd.storage.service.btrfs import BtrfsService
 from hostlerd.storage.service.copy import CopyService
+from hostlerd.storage.service.disk import DiskService
+from hostlerd.storage.service.disk_follow import Following as DiskFollowing
 from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
 from hostlerd.storage.service.mount import MountService
@@ -70,6 +74,11 @@ def build(runtime: Runtime) -> Domain:
                 btrfs_pb2.DESCRIPTOR.services_by_name["BtrfsService"],
                 btrfs_pb2_grpc.add_BtrfsServiceServicer_to_server,
                 BtrfsService(runtime, kernel, changing, changes),
+            ),
+            Service(
+                disk_pb2.DESCRIPTOR.services_by_name["DiskService"],
+                disk_pb2_grpc.add_DiskServiceServicer_to_server,
+                DiskService(runtime, kernel, MountUnits(), changes, DiskFollowing(changing)),
             ),
             Service(
                 backup_pb2.DESCRIPTOR.services_by_name["BackupService"],

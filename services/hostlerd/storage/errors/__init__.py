@@ -95,6 +95,36 @@ class DiskHoldsContents(DomainError):
     code, reason = Code.FAILED_PRECONDITION, "DISK_HOLDS_CONTENTS"
 
 
+class ReplacementRefused(DomainError):
+    """The new disk cannot take the place of the old one; the message says all that is found."""
+
+    code, reason = Code.FAILED_PRECONDITION, "REPLACEMENT_REFUSED"
+
+
+class BurnInFailed(DomainError):
+    """The disk does not keep what is written to it; the message says where."""
+
+    code, reason = Code.DATA_LOSS, "BURN_IN_FAILED"
+
+
+class BurnInLost(DomainError):
+    """It was cut off with the worker that did it; the disk may be begun with anew."""
+
+    code, reason = Code.ABORTED, "BURN_IN_LOST"
+
+
+class NotInEnclosure(DomainError):
+    """The disk is in no enclosure that could blink at it."""
+
+    code, reason = Code.FAILED_PRECONDITION, "NOT_IN_ENCLOSURE"
+
+
+class ReplacementIncomplete(DomainError):
+    """Something did not come back on the new disk; asked for again, it is tried again."""
+
+    code, reason = Code.ABORTED, "REPLACEMENT_INCOMPLETE"
+
+
 class FilesystemNotFound(DomainError):
     """No filesystem of a kind that can do that is on the device."""
 

@@ -20,6 +20,7 @@ from hostlerd.storage.model.observed import (
 from hostlerd.storage.worker.sysfs import (
     BLOCK,
     SECTOR_BYTES,
+    bay,
     names,
     number,
     serial,
@@ -56,7 +57,7 @@ def _device(entry: Path) -> Device | None:
     known = udev(number_of)
     partition = _partition(folder, known)
     whole = whole_disk(folder)
-    queue, device = whole / "queue", whole / "device"
+    queue, device, bay_of = whole / "queue", whole / "device", bay(whole)
     return Device(
         name=entry.name,
         number=number_of,
@@ -73,6 +74,8 @@ def _device(entry: Path) -> Device | None:
         wwn=wwn(whole, known),
         slot=known.get("ID_PATH", "") if partition is None else "",
         controller=_controller(whole),
+        enclosure=bay_of.parent.name if bay_of is not None else "",
+        bay=bay_of.name if bay_of is not None else "",
         state=text(device / "state"),
         partition=partition,
         backing_file=text(folder / "loop/backing_file"),

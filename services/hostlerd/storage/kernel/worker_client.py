@@ -41,6 +41,7 @@ _KINDS: tuple[type[DomainError], ...] = (
     *(errors.ResticFailed, errors.RunLost, errors.RunStopped),
     *(errors.UnitNotOurs, errors.UnitChanged, errors.MountBusy, errors.MountFailed),
     *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded, errors.WorkerGoesOn),
+    *(errors.NotInEnclosure),
     *COPIES,
 )
 _REASONS: Mapping[str, type[DomainError]] = {each.reason: each for each in _KINDS}

@@ -83,6 +83,10 @@ class Device:
     slot: str = ""
     controller: str = ""
     """The PCI function that it is behind, such as "0000:00:1f.2"; empty where there is none."""
+    enclosure: str = ""
+    """The kernel's name of the enclosure that it is in; empty where there is none."""
+    bay: str = ""
+    """What the enclosure calls the place in it."""
     state: str = ""
     partition: PartitionFacts | None = None
     backing_file: str = ""

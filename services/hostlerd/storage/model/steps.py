@@ -14,6 +14,7 @@ from hostlerd.storage.model import (
     backup_steps,
     btrfs_steps,
     copy_steps,
+    disk_steps,
     filesystem_steps,
     mount_steps,
     table_steps,
@@ -27,4 +28,5 @@ STEPS: tuple[type, ...] = (
     *table_steps.STEPS,
     *btrfs_steps.STEPS,
     *copy_steps.STEPS,
+    *disk_steps.STEPS,
 )

@@ -175,12 +175,12 @@ def _destroying(step: Step, device: Target, graph: Graph) -> Plan:
     return Plan(
         (step,),
         etag=_etag(node),
-        notices=tuple(_lost(node, graph)),
+        notices=tuple(contents_lost(node, graph)),
         bindings=_bindings(device),
     )
 
 
-def _lost(node: Node, graph: Graph) -> list[Notice]:
+def contents_lost(node: Node, graph: Graph) -> list[Notice]:
     """What lies on a device and its partitions, each a warning."""
     found = []
     for one in (node, *_partitions(graph, node.id)):

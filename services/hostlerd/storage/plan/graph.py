@@ -144,6 +144,9 @@ def _facts(device: Device) -> dict[str, str]:
         facts["backing_file"] = device.backing_file
     if device.partition is not None and device.partition.uuid:
         facts["partition_uuid"] = device.partition.uuid
+    if device.bay:
+        facts["enclosure"] = device.enclosure
+        facts["bay"] = device.bay
     if device.dm_name:
         facts["dm_name"] = device.dm_name
     if device.iscsi is not None:

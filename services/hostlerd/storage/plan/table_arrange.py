@@ -10,7 +10,7 @@ from hostlerd.storage.model.table import FIRST_LOGICAL, GPT, MBR, Entry, Table, 
 from hostlerd.storage.model.table_wanted import Add, Delete, Edit, Wanted, WantedTable
 
 MIB = 1 << 20
-_WORDS = {
+WORDS = {
     GPT: {
         "linux": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
         "swap": "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F",
@@ -29,6 +29,7 @@ _WORDS = {
         "extended": "0x0f",
     },
 }
+"""What operators call the types of partitions."""
 
 
 def arrange(have: Table, want: WantedTable) -> Table:
@@ -105,7 +106,7 @@ def _placed(base: Table, before: Iterable[Entry], wanted: Sequence[Wanted], wher
 
 def _has_extended(wanted: Iterable[Wanted], there: dict[int, Entry]) -> bool:
     kept = (there.get(one.number or 0) for one in wanted if one.type is None)
-    words = {_WORDS[MBR]["extended"], "extended", "0x5", "0x05", "0xf", "0x85"}
+    words = {WORDS[MBR]["extended"], "extended", "0x5", "0x05", "0xf", "0x85"}
     return any(one is not None and one.is_extended for one in kept) or any(
         one.type in words for one in wanted
     )
@@ -130,7 +131,7 @@ def _draft(base: Table, one: Wanted, number: int, before: Entry | None, where: s
     elif size is None:
         size = 0
     stays = before is not None and start == before.start_sector
-    shown = before or Entry(number, 0, 0, _WORDS[base.kind]["linux"])
+    shown = before or Entry(number, 0, 0, WORDS[base.kind]["linux"])
     uuid = shown.uuid if stays else ""
     entry = Entry(
         number=number,
@@ -146,8 +147,8 @@ def _draft(base: Table, one: Wanted, number: int, before: Entry | None, where: s
 
 
 def _type(kind: str, said: str) -> str:
-    if said in _WORDS[kind]:
-        return _WORDS[kind][said]
+    if said in WORDS[kind]:
+        return WORDS[kind][said]
     if kind == GPT:
         return said.upper()
     try:

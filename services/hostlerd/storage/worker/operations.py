@@ -8,10 +8,13 @@ from hostlerd.storage.worker import (
     backup,
     btrfs,
     btrfs_subvolume,
+    burn_in,
     filesystem,
+    locator,
     md,
     mount,
     restore,
+    smart,
     table,
 )
 from hostlerd.storage.worker.operation import Operation
@@ -23,10 +26,13 @@ OPERATIONS: Mapping[str, Operation] = {
     "Settle": SETTLE,
     **backup.OPERATIONS,
     **filesystem.OPERATIONS,
+    **locator.OPERATIONS,
     **mount.OPERATIONS,
     **restore.OPERATIONS,
+    **smart.OPERATIONS,
     **md.OPERATIONS,
     **table.OPERATIONS,
     **btrfs.OPERATIONS,
     **btrfs_subvolume.OPERATIONS,
+    **burn_in.OPERATIONS,
 }

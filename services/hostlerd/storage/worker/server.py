@@ -8,7 +8,7 @@ from pathlib import Path
 from hostlerd.privileged import door
 from hostlerd.privileged.lines import answer_lines
 from hostlerd.privileged.orphans import Turns
-from hostlerd.storage.worker import btrfs_work, mount
+from hostlerd.storage.worker import btrfs_work, burn_in, mount
 from hostlerd.storage.worker.carry import carry_out
 from hostlerd.storage.worker.operations import OPERATIONS
 from hostlerd.storage.worker.saved import Store
@@ -42,5 +42,5 @@ def serve(listen: Path | None, state: Path, idle_s: float, units: Units) -> None
     while True:
         door.serve(listener, answer, allowed, MAX_CONNECTIONS, idle_s)
         # It would end with the program, which nobody may have asked for hours.
-        if not btrfs_work.is_running():
+        if not btrfs_work.is_running() and not burn_in.is_running():
             return

@@ -77,6 +77,18 @@ def _vital_product_data(path: Path) -> str:
     return page[4 : 4 + page[3]].decode("ascii", "replace").strip()
 
 
+def bay(whole: Path) -> Path | None:
+    """The folder of the bay that a disk is in, in the folder of its enclosure; None without one.
+
+    Source: Linux drivers/misc/enclosure.c, enclosure_add_links().
+    """
+    for link in sorted((whole / "device").glob("enclosure_device:*")):
+        folder = link.resolve()
+        if folder.is_dir():
+            return folder
+    return None
+
+
 def wwn(whole: Path, known: Mapping[str, str]) -> str:
     """The world-wide name of a disk; `known` is what udev says of the device."""
     said = text(whole / "wwid") or text(whole / "device/wwid")
