@@ -54,10 +54,11 @@ class Display(AbstractContextManager["Display"]):
 
 
 class Lines(Display):
-    """A line for each change that can be seen."""
+    """A line for each change that can be seen; `err` has them beside the results."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, err: bool = False) -> None:
         self._last: dict[tuple[str, str], str] = {}
+        self._err = err
 
     def say(self, host: str, domain: str, answer: Any) -> None:
         """Print a line, unless it is the one before."""
@@ -66,7 +67,7 @@ class Lines(Display):
         if self._last.get((host, job.name)) == words:
             return
         self._last[host, job.name] = words
-        click.echo(printable(f"{host} {domain} {job.name}: {words}"))
+        click.echo(printable(f"{host} {domain} {job.name}: {words}"), err=self._err)
 
 
 class Ndjson(Display):

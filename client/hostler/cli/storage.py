@@ -20,6 +20,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "hostler.cli.storage_burn_in:burn_in",
         "Write, find and read files, and see whether they are kept.",
     ),
+    "burn-in-disk": (
+        "hostler.cli.storage_replace_disk:burn_in",
+        "Write all of a new disk, and read it back.",
+    ),
     "copy": ("hostler.cli.storage_copy:copy", "Copy files, and prove that the copy is equal."),
     "declare": ("hostler.cli.storage_drift:declare", "Print what hosts have now as TOML."),
     "drift": ("hostler.cli.storage_drift:drift", "Compare hosts with what a file declares."),
@@ -28,7 +32,15 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "Make, wipe, label, grow and check filesystems.",
     ),
     "health": ("hostler.cli.storage_graph:health", "Whether all is well, and what is not."),
+    "locate": (
+        "hostler.cli.storage_replace_disk:locate",
+        "Have its enclosure blink at a disk.",
+    ),
     "mount": ("hostler.cli.storage_mount:mount", "Mount by units of systemd, and unmount."),
+    "replace-disk": (
+        "hostler.cli.storage_replace_disk:replace_disk",
+        "Have a disk take the place of another one, to the end.",
+    ),
     "saved": ("hostler.cli.storage_filesystem:saved", "What was saved before an overwrite."),
     "show": ("hostler.cli.storage_graph:show", "What lies on what, from disks to mounts."),
     "space": ("hostler.cli.storage_graph:space", "How much room there is, honestly."),
