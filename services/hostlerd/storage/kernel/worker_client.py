@@ -41,7 +41,10 @@ _KINDS: tuple[type[DomainError], ...] = (
     *(errors.ResticFailed, errors.RunLost, errors.RunStopped),
     *(errors.UnitNotOurs, errors.UnitChanged, errors.MountBusy, errors.MountFailed),
     *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded, errors.WorkerGoesOn),
-    *(errors.NotInEnclosure),
+    errors.NotInEnclosure,
+    *(lvm_errors.GroupChanged, lvm_errors.GroupExists, lvm_errors.GroupNotEmpty),
+    *(lvm_errors.VolumeExists, lvm_errors.VolumeBusy, lvm_errors.VolumeNeeded),
+    lvm_errors.PhysicalVolumeInUse,
     *COPIES,
 )
 _REASONS: Mapping[str, type[DomainError]] = {each.reason: each for each in _KINDS}

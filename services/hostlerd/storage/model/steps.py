@@ -16,6 +16,8 @@ from hostlerd.storage.model import (
     copy_steps,
     disk_steps,
     filesystem_steps,
+    lvm_steps,
+    lvm_volume_steps,
     mount_steps,
     table_steps,
 )
@@ -24,6 +26,8 @@ STEPS: tuple[type, ...] = (
     *filesystem_steps.STEPS,
     *mount_steps.STEPS,
     *array_steps.STEPS,
+    *lvm_steps.STEPS,
+    *lvm_volume_steps.STEPS,
     *backup_steps.STEPS,
     *table_steps.STEPS,
     *btrfs_steps.STEPS,

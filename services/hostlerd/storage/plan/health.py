@@ -8,7 +8,7 @@ from hostlerd.storage.model.backup import Backup
 from hostlerd.storage.model.graph import Graph, Kind, Node
 from hostlerd.storage.model.observed import FstabLine, Observed
 from hostlerd.storage.model.reason import Level, Reason
-from hostlerd.storage.plan import arrays, backup, places
+from hostlerd.storage.plan import arrays, backup, lvm, places
 from hostlerd.storage.plan.graph import build
 from hostlerd.storage.plan.space import spaces
 
@@ -27,6 +27,7 @@ def health(
         *arrays.without_array(seen, graph),
         *arrays.mounted_halves(seen, graph),
         *arrays.configured(seen, graph),
+        *lvm.incomplete(seen),
         *places.of_mounts(seen),
         *places.of_boot(seen, graph),
         *places.left_over(seen, graph),

@@ -6,8 +6,11 @@ volumes that are not active, and how their segments are laid out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hostlerd.storage.model.graph import Edge, Kind, Need, Node
 from hostlerd.storage.model.observed import Device, LogicalVolume, Observed
+from hostlerd.storage.model.reason import Level, Reason
 from hostlerd.storage.plan.redundancy import of_lvm
 
 
@@ -92,3 +95,11 @@ def _inactive(volume: LogicalVolume, group: Node) -> Node:
         facts={"segment_type": volume.segment_type},
         needs=(Need(legs, len(legs)),),
     )
+
+
+def incomplete(seen: Observed) -> Iterator[Reason]:
+    """Groups that lack devices: what has no copy elsewhere does not come up at the next boot."""
+    for group in seen.groups:
+        if group.missing:
+            words = f"{group.name} lacks {group.missing} of its devices: replace or remove them"
+            yield Reason("GROUP_INCOMPLETE", Level.CRITICAL, f"lvm-{group.uuid}", words)

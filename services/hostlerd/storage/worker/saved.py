@@ -58,7 +58,7 @@ class Store:
         """Keep what will be overwritten on a device, on disk; answer its name. Raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._forget(MOST_KEPT - 1)
-        name = _name(time.time_ns())
+        name = name_of(time.time_ns())
         pieces = [(one, _read(device.fd, one)) for one in regions(device)]
         kept = tuple(
             Region(one.offset, one.length, hashlib.sha256(piece).hexdigest())
@@ -121,7 +121,7 @@ class Store:
             shutil.rmtree(self._folder / name)
 
 
-def _name(unix_ns: int) -> str:
+def name_of(unix_ns: int) -> str:
     """A name that sorts by its moment, to the microsecond."""
     seconds, rest = divmod(unix_ns, 1_000_000_000)
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
