@@ -17,7 +17,10 @@ _TIMEOUT_S = 15.0
 _FIREWALL = ("address_set", "connection", "counter", "explain", "packet_log", "ruleset")
 _TRACING = ("capture", "diagnosis", "io", "memory", "network", "socket", "trace")
 _SSL = ("authority", "certificate", "chain", "deployment", "endpoint", "library", "scan")
-_STORAGE = ("array", "backup", "btrfs", "copy", "disk", "filesystem", "graph", "mount", "partition")
+_STORAGE = (
+    *("array", "backup", "btrfs", "copy", "disk", "filesystem", "graph", "lvm", "mount"),
+    "partition",
+)
 _COMMON = ("host", "audit", "bundle", "confirm", "job", "approval")
 
 

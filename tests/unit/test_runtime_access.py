@@ -62,12 +62,16 @@ CHANGE = {
     *("StopArray", "AssembleArray"),
     *("ScrubBtrfs", "ResetErrorCounters", "RemoveDevice", "BalanceBtrfs"),
     *("CreateSubvolume", "CreateSnapshot"),
+    *("ReduceVolumeGroup", "MovePhysicalVolume", "CreateVolume", "GrowVolume", "RenameVolume"),
+    *("ActivateVolume", "DeactivateVolume", "CreateVolumeSnapshot"),
 }
 DESTROY = {
     *("MakeFilesystem", "WipeSignatures", "RestoreSaved"),
     *("CreateArray", "AddMember", "ReplaceMember", "GrowArray", "DeleteArray"),
     *("ApplyTable", "RestoreTable", "CopyTable", "ReplaceDisk", "BurnInDisk"),
     *("AddDevice", "ReplaceDevice", "DeleteSubvolume"),
+    *("CreateVolumeGroup", "ExtendVolumeGroup", "DeleteVolumeGroup", "RestoreGroup"),
+    *("MergeVolumeSnapshot", "DeleteVolume", "ReplaceVolumeDevice"),
     "ForgetSnapshots",
 }
 

@@ -36,6 +36,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "hostler.cli.storage_replace_disk:locate",
         "Have its enclosure blink at a disk.",
     ),
+    "lvm": ("hostler.cli.storage_lvm:lvm", "LVM: groups, volumes, mirrors, thin ones, snapshots."),
     "mount": ("hostler.cli.storage_mount:mount", "Mount by units of systemd, and unmount."),
     "replace-disk": (
         "hostler.cli.storage_replace_disk:replace_disk",

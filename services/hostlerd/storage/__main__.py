@@ -17,6 +17,8 @@ from hostler.api.storage.v1 import (
     filesystem_pb2_grpc,
     graph_pb2,
     graph_pb2_grpc,
+    lvm_pb2,
+    lvm_pb2_grpc,
     mount_pb2,
     mount_pb2_grpc,
     partition_pb2,
@@ -39,6 +41,7 @@ from hostlerd.storage.service.disk import DiskService
 from hostlerd.storage.service.disk_follow import Following as DiskFollowing
 from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
+from hostlerd.storage.service.lvm import LvmService
 from hostlerd.storage.service.mount import MountService
 from hostlerd.storage.service.partition import PartitionService
 
@@ -79,6 +82,11 @@ def build(runtime: Runtime) -> Domain:
                 disk_pb2.DESCRIPTOR.services_by_name["DiskService"],
                 disk_pb2_grpc.add_DiskServiceServicer_to_server,
                 DiskService(runtime, kernel, MountUnits(), changes, DiskFollowing(changing)),
+            ),
+            Service(
+                lvm_pb2.DESCRIPTOR.services_by_name["LvmService"],
+                lvm_pb2_grpc.add_LvmServiceServicer_to_server,
+                LvmService(runtime, kernel, changing, changes),
             ),
             Service(
                 backup_pb2.DESCRIPTOR.services_by_name["BackupService"],
