@@ -167,6 +167,10 @@ hostler.api.storage.v1.BtrfsService/BalanceBtrfs              TTTU DD D++ TD+
 hostler.api.storage.v1.BtrfsService/CreateSubvolume           TTTU DD D++ TD+
 hostler.api.storage.v1.BtrfsService/CreateSnapshot            TTTU DD D++ TD+
 hostler.api.storage.v1.BtrfsService/DeleteSubvolume           TTTU DD DD+ TD+
+hostler.api.storage.v1.LuksService/ListLuks                   TTTU DD +++ T++
+hostler.api.storage.v1.LuksService/OpenLuks                   TTTU DD D++ TD+
+hostler.api.storage.v1.LuksService/CloseLuks                  TTTU DD D++ TD+
+hostler.api.storage.v1.LuksService/BackupLuksHeader           TTTU DD D++ TD+
 hostler.api.storage.v1.LvmService/ListVolumeGroups            TTTU DD +++ T++
 hostler.api.storage.v1.LvmService/GetVolumeGroup              TTTU DD +++ T++
 hostler.api.storage.v1.LvmService/CreateVolumeGroup           TTTU DD DD+ TD+

@@ -62,6 +62,7 @@ CHANGE = {
     *("StopArray", "AssembleArray"),
     *("ScrubBtrfs", "ResetErrorCounters", "RemoveDevice", "BalanceBtrfs"),
     *("CreateSubvolume", "CreateSnapshot"),
+    *("OpenLuks", "CloseLuks", "BackupLuksHeader"),
     *("ReduceVolumeGroup", "MovePhysicalVolume", "CreateVolume", "GrowVolume", "RenameVolume"),
     *("ActivateVolume", "DeactivateVolume", "CreateVolumeSnapshot"),
 }

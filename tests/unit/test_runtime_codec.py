@@ -44,6 +44,7 @@ from hostlerd.storage.model import (
     copy_steps,
     disk_steps,
     filesystem_steps,
+    luks_steps,
     lvm_steps,
     lvm_volume_steps,
     mount_steps,
@@ -72,7 +73,7 @@ MODULES = {
     "ssl": (deployment_steps, chain),
     "storage": (
         *(filesystem_steps, array_steps, backup_steps, table_steps, btrfs_steps),
-        *(mount_steps, copy_steps, disk_steps, lvm_steps, lvm_volume_steps),
+        *(mount_steps, copy_steps, disk_steps, lvm_steps, lvm_volume_steps, luks_steps),
     ),
     "bundle": (pushing,),
     "authority": (authority,),

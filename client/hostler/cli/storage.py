@@ -36,6 +36,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "hostler.cli.storage_replace_disk:locate",
         "Have its enclosure blink at a disk.",
     ),
+    "luks": ("hostler.cli.storage_luks:luks", "LUKS: opened, closed, its header kept."),
     "lvm": ("hostler.cli.storage_lvm:lvm", "LVM: groups, volumes, mirrors, thin ones, snapshots."),
     "mount": ("hostler.cli.storage_mount:mount", "Mount by units of systemd, and unmount."),
     "replace-disk": (

@@ -17,6 +17,8 @@ from hostler.api.storage.v1 import (
     filesystem_pb2_grpc,
     graph_pb2,
     graph_pb2_grpc,
+    luks_pb2,
+    luks_pb2_grpc,
     lvm_pb2,
     lvm_pb2_grpc,
     mount_pb2,
@@ -41,6 +43,7 @@ from hostlerd.storage.service.disk import DiskService
 from hostlerd.storage.service.disk_follow import Following as DiskFollowing
 from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
+from hostlerd.storage.service.luks import LuksService
 from hostlerd.storage.service.lvm import LvmService
 from hostlerd.storage.service.mount import MountService
 from hostlerd.storage.service.partition import PartitionService
@@ -82,6 +85,11 @@ def build(runtime: Runtime) -> Domain:
                 disk_pb2.DESCRIPTOR.services_by_name["DiskService"],
                 disk_pb2_grpc.add_DiskServiceServicer_to_server,
                 DiskService(runtime, kernel, MountUnits(), changes, DiskFollowing(changing)),
+            ),
+            Service(
+                luks_pb2.DESCRIPTOR.services_by_name["LuksService"],
+                luks_pb2_grpc.add_LuksServiceServicer_to_server,
+                LuksService(runtime, kernel, changing, changes),
             ),
             Service(
                 lvm_pb2.DESCRIPTOR.services_by_name["LvmService"],

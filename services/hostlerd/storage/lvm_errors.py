@@ -117,3 +117,33 @@ class VolumeLacksData(DomainError):
     """What the volume has lost has no other copy."""
 
     code, reason = Code.DATA_LOSS, "VOLUME_LACKS_DATA"
+
+
+class LuksNotFound(DomainError):
+    """No LUKS is on the device."""
+
+    code, reason = Code.FAILED_PRECONDITION, "LUKS_NOT_FOUND"
+
+
+class LuksOpen(DomainError):
+    """It is open under another name."""
+
+    code, reason = Code.FAILED_PRECONDITION, "LUKS_OPEN"
+
+
+class LuksNameTaken(DomainError):
+    """Another device of the device mapper has that name."""
+
+    code, reason = Code.ALREADY_EXISTS, "LUKS_NAME_TAKEN"
+
+
+class LuksKeyWrong(DomainError):
+    """The key opens none of the keyslots."""
+
+    code, reason = Code.FAILED_PRECONDITION, "LUKS_KEY_WRONG"
+
+
+class LuksHeaderDamaged(DomainError):
+    """The header cannot be read."""
+
+    code, reason = Code.DATA_LOSS, "LUKS_HEADER_DAMAGED"

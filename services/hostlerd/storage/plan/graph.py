@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hostlerd.storage.model.graph import Edge, Graph, Kind, Need, Node
 from hostlerd.storage.model.observed import Device, MdMember, Observed, Signature
@@ -19,7 +20,17 @@ def build(seen: Observed) -> Graph:
     edges = [edge for device in seen.devices for edge in _below(device, ids)]
     group_nodes, group_edges = groups(seen, ids)
     more_nodes, more_edges = _contents(seen, ids)
-    return _ordered([*nodes, *group_nodes, *more_nodes], [*edges, *group_edges, *more_edges])
+    told = [_enciphered(node, seen) for node in nodes]
+    return _ordered([*told, *group_nodes, *more_nodes], [*edges, *group_edges, *more_edges])
+
+
+def _enciphered(node: Node, seen: Observed) -> Node:
+    """The same; of what has LUKS on it with whether it is open."""
+    if not any(one.type == "crypto_LUKS" for one in node.signatures):
+        return node
+    uppers = (one for one in seen.devices if one.dm_uuid.startswith("CRYPT-"))
+    is_open = any(node.name in one.lower for one in uppers)
+    return replace(node, facts={**node.facts, "luks": "open" if is_open else "closed"})
 
 
 def _needs(

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,12 +54,15 @@ class Store:
         for draft in (*self.backups.glob(".*.draft"), *self.units.glob(TIMER_DRAFTS)):
             draft.unlink()
 
-    def save(self, device: Device, operation: str) -> str:
-        """Keep what will be overwritten on a device, on disk; answer its name. Raises OSError."""
+    def save(self, device: Device, operation: str, more: Sequence[tuple[int, int]] = ()) -> str:
+        """Keep what will be overwritten on a device, on disk; answer its name. Raises OSError.
+
+        `more` are places beside the usual ones, from and to.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._forget(MOST_KEPT - 1)
         name = name_of(time.time_ns())
-        pieces = [(one, _read(device.fd, one)) for one in regions(device)]
+        pieces = [(one, _read(device.fd, one)) for one in regions(device, more)]
         kept = tuple(
             Region(one.offset, one.length, hashlib.sha256(piece).hexdigest())
             for one, piece in pieces
@@ -128,10 +131,10 @@ def name_of(unix_ns: int) -> str:
     return f"{moment}-{rest // 1000:05x}{secrets.randbelow(1 << 12):03x}"
 
 
-def regions(device: Device) -> list[Region]:
+def regions(device: Device, more: Sequence[tuple[int, int]] = ()) -> list[Region]:
     """The places of a device that tell what it holds, in order, none of them overlapping."""
     size = device.target.size_bytes
-    wanted = [(0, _MIB), (size - _MIB, size)]
+    wanted = [(0, _MIB), (size - _MIB, size), *more]
     around = [*_signatures(device.path), *_BTRFS_COPIES]
     for offset in around:
         start = offset - offset % _AROUND_BYTES
