@@ -80,6 +80,18 @@ def test_a_description_that_goes_on_at_the_beginning_of_the_ring() -> None:
     assert lvm.description(moved) == lvm.description(HEAD)
 
 
+def test_snapshots_and_what_they_are_of() -> None:
+    text = HEAD[TEXT_AT : TEXT_AT + TEXT_BYTES].rstrip(b"\0 \n").decode()
+    hidden = (
+        'snapshot0 { id = "x" status = ["READ"] flags = [] segment_count = 1\n'
+        'segment1 { start_extent = 0 extent_count = 1 type = "snapshot"\n'
+        'origin = "lin" cow_store = "idle" } }\n'
+    )
+    tables = parse(text.replace("logical_volumes {", "logical_volumes {\n" + hidden, 1))
+    described = lvm.described("vg", tables["vg"])
+    assert {one.name: one.origin for one in described.volumes if one.origin} == {"idle": "lin"}
+
+
 def test_one_that_is_in_no_group() -> None:
     area = bytearray(HEAD)
     area[4096 + 40 : 4096 + 64] = bytes(24)

@@ -20,7 +20,7 @@ from hostlerd.storage.model.graph import Kind
 from hostlerd.storage.model.lvm import Volume, device_uuid
 from hostlerd.storage.model.lvm_steps import AbortMove, ExtendGroup, ReduceGroup, StartMove
 from hostlerd.storage.model.lvm_volume_steps import CreateVolume, GrowVolume, RepairVolume
-from hostlerd.storage.model.observed import Signature
+from hostlerd.storage.model.observed import LogicalVolume, Signature
 from hostlerd.storage.plan import array_create, filesystem, lvm_groups, lvm_mend, lvm_volumes
 from hostlerd.storage.plan.array_check import Wanted as WantedArray
 from hostlerd.storage.plan.health import health
@@ -300,6 +300,30 @@ def test_health_says_that_a_group_lacks_a_device():
     assert "GROUP_INCOMPLETE" not in codes()
     have.pull("sda")
     assert codes()["GROUP_INCOMPLETE"] == f"lvm-{uuid_of('vg')}"
+
+
+def test_what_a_mirror_is_made_of_is_no_second_filesystem_nor_a_snapshot_a_clone():
+    have = with_volume("raid1", devices=serial("a", "b"))
+    group = have.groups["vg"]
+    same = Signature("ext4", "filesystem", "11111111-2222-3333-4444-555555555555")
+    have.signed[device_uuid(group, volume(have))] = same
+    seen = have.observed
+    image = replace(
+        seen.devices[-1],
+        **{"name": "dm-90", "number": "253:90", "dm_name": "vg-lv_rimage_0"},
+        dm_uuid=device_uuid(group, replace(volume(have), uuid=uuid_of("image"))),
+    )
+    snap = replace(image, name="dm-91", number="253:91", dm_name="vg-s")
+    snap = replace(snap, dm_uuid=device_uuid(group, replace(volume(have), uuid=uuid_of("s"))))
+    kept = LogicalVolume(uuid_of("s"), group.uuid, "s", EXTENT, "linear", "lv")
+    for origin, count in (("lv", 0), ("", 1)):
+        volumes = (*seen.volumes, replace(kept, origin=origin))
+        all_ = replace(seen, devices=(*seen.devices, image, snap), volumes=volumes)
+        reasons = [one for one in health(all_)[1] if one.code == "SAME_UUID"]
+        assert len(reasons) == count
+        assert all("dm-90" not in one.message for one in reasons)
+    without_group = replace(seen, devices=(*seen.devices, image), groups=(), volumes=())
+    assert "SAME_UUID" in {one.code for one in health(without_group)[1]}
 
 
 # -- volumes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,7 +95,7 @@ def description(head: bytes) -> Found:
         if text:
             tables = parse(text).items()
             return uuid, tuple(
-                _described(name, each)
+                described(name, each)
                 for name, each in tables
                 if isinstance(each, dict) and "physical_volumes" in each
             )
@@ -168,7 +168,7 @@ def _group(told: Described, here: Mapping[str, str]) -> VolumeGroup:
     )
 
 
-def _described(name: str, group: Mapping[str, Any]) -> Described:
+def described(name: str, group: Mapping[str, Any]) -> Described:
     """Take from the tables of a group what is told of it. Raises ValueError."""
     carriers = _tables(_of(group, "physical_volumes", dict))
     volumes = _tables(group.get("logical_volumes", {}))
@@ -180,7 +180,7 @@ def _described(name: str, group: Mapping[str, Any]) -> Described:
         for segment in _segments(volume)
         if _is_on(segment, carriers)
     )
-    uuid = _of(group, "id", str)
+    uuid, origins = _of(group, "id", str), _origins(volumes)
     return Described(
         uuid=uuid,
         name=name,
@@ -190,7 +190,7 @@ def _described(name: str, group: Mapping[str, Any]) -> Described:
         carriers=tuple(_of(each, "id", str) for each in carriers.values()),
         # What a volume is made of is not visible, and not told.
         volumes=tuple(
-            _volume(each, volume, uuid, extent_bytes)
+            replace(_volume(each, volume, uuid, extent_bytes), origin=origins.get(each, ""))
             for each, volume in volumes.items()
             if "VISIBLE" in _of(volume, "status", list)
         ),
@@ -208,6 +208,17 @@ def _volume(name: str, volume: Mapping[str, Any], group: str, extent_bytes: int)
         size_bytes=sum(_of(each, "extent_count", int) for each in segments) * extent_bytes,
         segment_type="linear" if is_linear else kind,
     )
+
+
+def _origins(volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Of which volume each snapshot is one: a hidden volume says so, of a thin one it itself."""
+    found: dict[str, str] = {}
+    for name, volume in volumes.items():
+        for segment in _segments(volume):
+            snapshot = segment.get("cow_store", name)
+            if isinstance(snapshot, str) and isinstance(segment.get("origin"), str):
+                found[snapshot] = segment["origin"]
+    return found
 
 
 def _is_on(segment: Mapping[str, Any], carriers: Mapping[str, Any]) -> bool:

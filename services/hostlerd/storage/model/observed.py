@@ -199,6 +199,8 @@ class LogicalVolume:
     name: str
     size_bytes: int
     segment_type: str
+    origin: str = ""
+    """The volume that it is a snapshot of, by its name; empty if it is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from hostlerd.storage.model.graph import Edge, Graph, Kind, Need, Node
 from hostlerd.storage.model.observed import Device, MdMember, Observed, Signature
-from hostlerd.storage.plan.lvm import groups, needs_of_volumes
+from hostlerd.storage.plan.lvm import groups, needs_of_volumes, seen_through
 from hostlerd.storage.plan.redundancy import of_btrfs, of_md
 
 
 def build(seen: Observed) -> Graph:
     """Make the graph. Each device is a node, and what is on it another."""
+    seen = seen_through(seen)
     ids = _ids(seen.devices)
     needs = needs_of_volumes(seen, ids)
     nodes = [_device_node(one, ids[one.name], _needs(one, ids, needs)) for one in seen.devices]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from hostlerd.storage.model.backup import Backup
 from hostlerd.storage.model.graph import Graph, Kind, Node
@@ -36,7 +36,7 @@ def health(
         *_read_only(seen),
         *_room(seen),
         *_fstab(seen),
-        *_same_uuid(graph),
+        *_same_uuid(graph, lvm.snapshots(seen)),
         *(reason for one in backups for reason in backup.reasons(one, now_unix_s)),
     ]
     reasons.sort(key=lambda one: (-one.level, one.id, one.code))
@@ -109,11 +109,11 @@ def _is_of_disk(line: FstabLine) -> bool:
     return line.source.startswith(("/dev/", "UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="))
 
 
-def _same_uuid(graph: Graph) -> Iterator[Reason]:
+def _same_uuid(graph: Graph, snapshots: Collection[str]) -> Iterator[Reason]:
     """Devices with the same filesystem, though not of one pool: a clone, or half a RAID."""
     holders: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        if node.kind in (Kind.FILESYSTEM, Kind.SWAP):
+        if node.kind in (Kind.FILESYSTEM, Kind.SWAP) or node.name in snapshots:
             continue
         for one in node.signatures:
             if one.uuid and one.usage == "filesystem" and one.type not in ("btrfs", "zfs_member"):

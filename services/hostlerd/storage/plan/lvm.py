@@ -7,6 +7,7 @@ volumes that are not active, and how their segments are laid out.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hostlerd.storage.model.graph import Edge, Kind, Need, Node
 from hostlerd.storage.model.observed import Device, LogicalVolume, Observed
@@ -17,6 +18,31 @@ from hostlerd.storage.plan.redundancy import of_lvm
 def _device_uuid(volume: LogicalVolume) -> str:
     """What the device mapper calls a volume that is active; layers have a suffix."""
     return "LVM-" + (volume.group + volume.uuid).replace("-", "")
+
+
+def seen_through(seen: Observed) -> Observed:
+    """The same without signatures on what volumes are made of: those are the volumes' own.
+
+    The image of a mirror begins with what the mirror holds, and so does the origin of a snapshot.
+    """
+    known = {group.uuid.replace("-", "") for group in seen.groups}
+    visible = {_device_uuid(volume) for volume in seen.volumes}
+
+    def is_part(device: Device) -> bool:
+        uuid = device.dm_uuid
+        return uuid.startswith("LVM-") and uuid not in visible and uuid[4:36] in known
+
+    devices = tuple(
+        replace(one, signatures=()) if one.signatures and is_part(one) else one
+        for one in seen.devices
+    )
+    return replace(seen, devices=devices)
+
+
+def snapshots(seen: Observed) -> frozenset[str]:
+    """The devices that are snapshots of volumes: udev has links by UUID lead to the others."""
+    uuids = {_device_uuid(volume) for volume in seen.volumes if volume.origin}
+    return frozenset(device.name for device in seen.devices if device.dm_uuid in uuids)
 
 
 def needs_of_volumes(seen: Observed, ids: dict[str, str]) -> dict[str, tuple[Need, ...]]:
