@@ -184,6 +184,7 @@ hostler.api.storage.v1.LvmService/RenameVolume                TTTU DD D++ TD+
 hostler.api.storage.v1.LvmService/ActivateVolume              TTTU DD D++ TD+
 hostler.api.storage.v1.LvmService/DeactivateVolume            TTTU DD D++ TD+
 hostler.api.storage.v1.LvmService/CreateVolumeSnapshot        TTTU DD D++ TD+
+hostler.api.storage.v1.LvmService/CloneVolume                 TTTU DD D++ TD+
 hostler.api.storage.v1.LvmService/MergeVolumeSnapshot         TTTU DD DD+ TD+
 hostler.api.storage.v1.LvmService/DeleteVolume                TTTU DD DD+ TD+
 hostler.api.storage.v1.LvmService/ReplaceVolumeDevice         TTTU DD DD+ TD+

@@ -278,6 +278,15 @@ class World:
         )
         self._add(step.group, volume, active=bool(step.extents))
 
+    def _clone(self, step: lvm_volume_steps.CloneVolume) -> None:
+        group = self.groups[step.group]
+        origin = group.volume(step.volume)
+        assert origin is not None
+        size = step.extents * group.extent_bytes
+        uuid = uuid_of(f"lv{step.name}")
+        made = replace(origin, uuid=uuid, name=step.name, size_bytes=size, origin=step.volume)
+        self._add(step.group, made)
+
     def _merge(self, step: lvm_volume_steps.MergeVolumeSnapshot) -> None:
         self._drop(step.group, step.volume)
 
@@ -332,6 +341,7 @@ _APPLY: Mapping[type, Callable[[World, Any], None]] = {
     lvm_volume_steps.CreateVolume: World._create_volume,
     lvm_volume_steps.GrowVolume: World._grow,
     lvm_volume_steps.CreateVolumeSnapshot: World._snapshot,
+    lvm_volume_steps.CloneVolume: World._clone,
     lvm_volume_steps.MergeVolumeSnapshot: World._merge,
     lvm_volume_steps.DeleteVolume: World._delete,
     lvm_volume_steps.RenameVolume: World._rename,

@@ -64,7 +64,7 @@ CHANGE = {
     *("CreateSubvolume", "CreateSnapshot"),
     *("OpenLuks", "CloseLuks", "BackupLuksHeader"),
     *("ReduceVolumeGroup", "MovePhysicalVolume", "CreateVolume", "GrowVolume", "RenameVolume"),
-    *("ActivateVolume", "DeactivateVolume", "CreateVolumeSnapshot"),
+    *("ActivateVolume", "DeactivateVolume", "CreateVolumeSnapshot", "CloneVolume"),
 }
 DESTROY = {
     *("MakeFilesystem", "WipeSignatures", "RestoreSaved"),

@@ -511,6 +511,30 @@ def test_renamed_once():
 # -- snapshots and copies
 
 
+def test_a_template_is_cloned_once_and_grown_and_never_shrunk():
+    have = with_group("a", "b")
+    do(have, lvm_volumes.create, wanted("pool", "thin-pool", 8))
+    do(have, lvm_volumes.create, wanted("t", "thin", 6, pool="pool"))
+    uuid = device_uuid(have.groups["vg"], volume(have, "t"))
+    with pytest.raises(lvm_errors.VolumeKind, match="no signature"):
+        ask(have, lvm_mend.clone, ("vg/t", "c", 0, ""))
+    have.signed[uuid] = Signature("ext4", "filesystem", "u-1")
+    (step,) = do(have, lvm_mend.clone, ("vg/t", "c", 9 * EXTENT, "web.example")).steps
+    assert "called web.example" in step.describe() and step.inverse() is None
+    assert volume(have, "c").size_bytes == 9 * EXTENT
+    assert ask(have, lvm_mend.clone, ("vg/t", "c", 9 * EXTENT, "web.example")).steps == ()
+    with pytest.raises(lvm_errors.VolumeExists):
+        ask(have, lvm_mend.clone, ("vg/t", "pool", 0, ""))
+    with pytest.raises(lvm_errors.VolumeKind):
+        ask(have, lvm_mend.clone, ("vg/pool", "x", 0, ""))
+    for name, size, host in (("a b", 0, ""), ("x", EXTENT, ""), ("x", -1, ""), ("x", 0, "A b")):
+        with pytest.raises(InvalidRequest):
+            ask(have, lvm_mend.clone, ("vg/t", name, size, host))
+    long = ".".join(["x" * 60] * 2)
+    with pytest.raises(InvalidRequest):
+        ask(have, lvm_mend.clone, ("vg/t", "x", 0, long))
+
+
 def test_snapshots_are_taken_and_merged():
     have = with_volume(extents=8)
     plan = do(have, lvm_mend.snapshot, "vg/lv", "s", EXTENT)

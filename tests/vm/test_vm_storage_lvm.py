@@ -156,6 +156,8 @@ def test_a_snapshot_is_merged_and_a_volume_grows_with_its_filesystem(
     before = write(vm1, f"{AT}/data")
     storage(guests, "lvm", "snapshot", "vg/data", "before", "--size", "24M")
     assert lvs(vm1, "origin", "vg/before") == ["data"]
+    codes = {one["code"] for one in storage(guests, "health", check=False)["reasons"]}
+    assert "SAME_UUID" not in codes
     assert write(vm1, f"{AT}/data") != before
     busy = refusal(guests, "lvm", "merge", "vg/before")
     assert busy["reason"] == "DEVICE_BUSY" and AT in busy["metadata"]["used_by"]
@@ -201,6 +203,43 @@ def test_thin_volumes_their_snapshots_and_the_end_of_a_group(guests: Suite, vm1:
     assert names(vm1, "lvs", "lv_name") == set()
     storage(guests, "lvm", "delete-group", "vg")
     assert not vm1.run(["wipefs", "--noheadings", vm1.disk("a")]).stdout
+
+
+def test_a_template_is_cloned_grown_and_made_a_host_of_its_own(guests: Suite, vm1: Guest) -> None:
+    vm1.add_disk("a", DISK_BYTES)
+    storage(guests, "lvm", "create-group", "vg", *serial("a"))
+    storage(guests, "lvm", "create", "vg/pool", "--kind", "thin-pool", "--size", "64M")
+    thin = ("--kind", "thin", "--pool", "pool", "--size", "32M")
+    storage(guests, "lvm", "create", "vg/debian", *thin)
+    storage(guests, "filesystem", "make", "/dev/vg/debian", "ext4")
+    refused = refusal(guests, "lvm", "clone", "vg/debian", "empty")
+    assert refused["reason"] == "NOT_A_SYSTEM" and names(vm1, "lvs", "lv_name") == {
+        *("pool", "debian"),
+    }
+    mount(vm1, "/dev/vg/debian")
+    root = f"mkdir -p {AT}/etc/ssh; cp /etc/machine-id {AT}/etc/; echo old > {AT}/etc/hostname; "
+    root += f"echo key > {AT}/etc/ssh/ssh_host_rsa_key"
+    vm1.run(["sh", "-ec", root])
+    before = write(vm1, f"{AT}/data", 4)
+    vm1.run(["umount", AT])
+    words = ("vg/debian", "web", "--size", "48M", "--hostname", "web")
+    made = storage(guests, "lvm", "clone", *words)
+    assert made["clone"]["active"] and made["clone"]["size_bytes"] == str(48 * MIB)
+    assert not storage(guests, "lvm", "clone", *words)["change"]["changed"]
+    uuids = [
+        vm1.run(["blkid", "-p", "-s", "UUID", "-o", "value", f"/dev/vg/{one}"]).stdout
+        for one in ("debian", "web")
+    ]
+    assert len(set(uuids)) == 2
+    mount(vm1, "/dev/vg/web")
+    assert digest(vm1, f"{AT}/data") == before
+    assert vm1.read(f"{AT}/etc/machine-id") == "" and vm1.read(f"{AT}/etc/hostname") == "web\n"
+    assert vm1.run(["ls", f"{AT}/etc/ssh"]).stdout == ""
+    df = vm1.run(["df", "--output=size", "-BM", AT]).stdout.split()[1]
+    assert int(df.rstrip("M")) > 36
+    vm1.run(["umount", AT])
+    mount(vm1, "/dev/vg/debian")
+    assert vm1.read(f"{AT}/etc/hostname") == "old\n" and vm1.read(f"{AT}/etc/machine-id")
 
 
 def test_what_is_in_a_group_is_refused_elsewhere_and_moved_while_it_is_used(

@@ -26,7 +26,8 @@ _KINDS = {
 
 
 def _after(answer: Any) -> str:
-    one = answer.snapshot if hasattr(answer, "snapshot") else answer.volume
+    fields = ("snapshot", "clone", "volume")
+    one = next(getattr(answer, field) for field in fields if hasattr(answer, field))
     state = "active" if one.active else "inactive"
     return f"{one.name} {one.segment_type} {size(one.size_bytes)} {state} {one.id}"
 
@@ -118,6 +119,25 @@ def snapshot(state: State, volume: str, name: str, size_bytes: int) -> None:
     state.change(RpcChange(rpc(pb, _SERVICE, "CreateVolumeSnapshot"), request), _after)
 
 
+@click.command(
+    epilog=examples("hostler -H h1 storage lvm clone vg0/debian vm1 --size 20G --hostname vm1")
+)
+@click.argument("volume", metavar="GROUP/TEMPLATE")
+@click.argument("name")
+@click.option("--size", "size_bytes", type=Bytes(), default=0, help="[default: the template's]")
+@click.option("--hostname", default="", help="What the host is called that it is for.")
+@pass_state
+def clone(state: State, volume: str, name: str, size_bytes: int, hostname: str) -> None:
+    """Make a volume of a template: a host's root (ext4) on a thin volume.
+
+    It has an empty machine id and no host keys of ssh: `ssh-keygen -A` makes some.
+    """
+    request = pb.CloneVolumeRequest(
+        volume=volume, name=name, size_bytes=size_bytes, hostname=hostname
+    )
+    state.change(RpcChange(rpc(pb, _SERVICE, "CloneVolume"), request), _after)
+
+
 @click.command(epilog=examples("hostler -H h1 --background storage lvm merge vg0/before"))
 @click.argument("volume", metavar="GROUP/SNAPSHOT")
 @click.option("--later", is_flag=True, help="At the next activation, if the volume is in use.")
@@ -154,6 +174,6 @@ def replace(state: State, volume: str, new: str, old: str) -> None:
 
 
 _ALL: Sequence[click.Command] = (
-    *(create, grow, rename, activate, deactivate, snapshot, merge, delete, replace),
+    *(create, grow, rename, activate, deactivate, snapshot, clone, merge, delete, replace),
 )
 VOLUME_COMMANDS: Mapping[str, click.Command] = {str(one.name): one for one in _ALL}

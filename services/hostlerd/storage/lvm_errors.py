@@ -119,6 +119,12 @@ class VolumeLacksData(DomainError):
     code, reason = Code.DATA_LOSS, "VOLUME_LACKS_DATA"
 
 
+class NotASystem(DomainError):
+    """What a template holds is no root file system of a host."""
+
+    code, reason = Code.FAILED_PRECONDITION, "NOT_A_SYSTEM"
+
+
 class LuksNotFound(DomainError):
     """No LUKS is on the device."""
 

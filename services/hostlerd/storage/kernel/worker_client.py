@@ -45,6 +45,7 @@ _KINDS: tuple[type[DomainError], ...] = (
     *(lvm_errors.GroupChanged, lvm_errors.GroupExists, lvm_errors.GroupNotEmpty),
     *(lvm_errors.VolumeExists, lvm_errors.VolumeBusy, lvm_errors.VolumeNeeded),
     *(lvm_errors.PhysicalVolumeInUse, lvm_errors.LuksKeyWrong, lvm_errors.LuksHeaderDamaged),
+    lvm_errors.NotASystem,
     *COPIES,
 )
 _REASONS: Mapping[str, type[DomainError]] = {each.reason: each for each in _KINDS}

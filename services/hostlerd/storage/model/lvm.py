@@ -12,6 +12,12 @@ NAME = re.compile(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,126}")
 UUID = re.compile(r"[0-9A-Za-z]{6}(-[0-9A-Za-z]{4}){5}-[0-9A-Za-z]{6}")
 KINDS = ("linear", "striped", "raid1", "thin-pool", "thin")
 """The kinds that are made here; the others are only shown."""
+HOSTNAME = re.compile(
+    r"|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,8}"
+)
+"""The name of a host, or none."""
+EXTENTS_MOST = 1 << 48
+SIZE_MOST_BYTES = 1 << 60
 EXTENT_BYTES = 4 << 20
 """What vgcreate(8) takes unless it is told otherwise."""
 _RESERVED_BEGIN = ("snapshot", "pvmove")

@@ -252,7 +252,38 @@ class ReplaceVolumeLeg:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class CloneVolume:
+    """Make a thin volume of a template, of so many extents, with an identity of its own."""
+
+    group: str
+    uuid: str
+    seqno: int
+    missing: int
+    devices: tuple[Target, ...]
+    volume: str
+    volume_uuid: str
+    name: str
+    extents: int
+    hostname: str = ""
+    survives_boot = True
+    repeatable = False
+
+    def describe(self) -> str:
+        """Say what it does."""
+        called_ = f", called {self.hostname}" if self.hostname else ""
+        return (
+            f"clone {self.group}/{self.volume} as {self.name} of {self.extents} extents{called_}: "
+            "with a UUID of its own, an empty machine id and no host keys of ssh"
+        )
+
+    def inverse(self) -> Step | None:
+        """It may be deleted, as a change of its own."""
+        return None
+
+
 STEPS: tuple[type, ...] = (
     *(CreateVolume, GrowVolume, CreateVolumeSnapshot, MergeVolumeSnapshot, DeleteVolume),
+    CloneVolume,
     *(RenameVolume, SetVolumeActive, RepairVolume, ReplaceVolumeLeg),
 )

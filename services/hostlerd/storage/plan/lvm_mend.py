@@ -14,8 +14,16 @@ from hostlerd.storage.lvm_errors import (
     VolumeLacksData,
 )
 from hostlerd.storage.model.graph import Graph
-from hostlerd.storage.model.lvm import Group, PhysicalVolume, Volume, volume_name_fault
+from hostlerd.storage.model.lvm import (
+    HOSTNAME,
+    SIZE_MOST_BYTES,
+    Group,
+    PhysicalVolume,
+    Volume,
+    volume_name_fault,
+)
 from hostlerd.storage.model.lvm_volume_steps import (
+    CloneVolume,
     CreateVolumeSnapshot,
     MergeVolumeSnapshot,
     RepairVolume,
@@ -73,6 +81,37 @@ def _small(found: FoundVolume, extents: int) -> tuple[Notice, ...]:
         return ()
     words = f"once {size} bytes of {found.words} are written, the snapshot is lost"
     return (Notice("SNAPSHOT_SMALL", words, found.id),)
+
+
+def clone(wanted: tuple[str, str, int, str], groups: Sequence[Group], graph: Graph) -> Plan:
+    """Make a volume of a template, by its name, size and host name; nothing if it is there."""
+    words, name, size_bytes, hostname = wanted
+    found = find_volume(groups, graph, words)
+    group, template = found.group, found.volume
+    faults = [("name", volume_name_fault(group.name, name))]
+    if not HOSTNAME.fullmatch(hostname) or len(hostname) > 64:
+        faults.append(("hostname", "must be the name of a host, in small letters"))
+    if 0 < size_bytes < template.size_bytes or not 0 <= size_bytes <= SIZE_MOST_BYTES:
+        faults.append(("size_bytes", f"{found.words} has {template.size_bytes}: nothing is shrunk"))
+    if violations := [Violation(field, why) for field, why in faults if why]:
+        raise InvalidRequest.of(violations)
+    if (there := group.volume(name)) is not None:
+        if there.origin == template.name:
+            return nothing(found)
+        words = f"there is a {group.name}/{name}, which is no clone of {template.name}"
+        raise VolumeExists(words, group=group.uuid, volume=there.uuid)
+    if template.kind != "thin":
+        words = f"{found.words} is {template.kind}: templates are thin volumes"
+        raise VolumeKind(words, volume=found.id)
+    held = [one.type for one in found.node.signatures] if found.node is not None else ["ext4"]
+    if held != ["ext4"]:
+        told = ", ".join(held) or "no signature"
+        raise VolumeKind(f"{found.words} holds {told}, and not ext4 alone", volume=found.id)
+    changeable(found)
+    extents = group.extents_of(size_bytes or template.size_bytes)
+    step = CloneVolume(*found.of_volume, name=name, extents=extents, hostname=hostname)
+    notices = (Notice("HOST_KEYS_NEEDED", "sshd does not start without: ssh-keygen -A", name),)
+    return Plan((step,), etag=found.etag, notices=notices)
 
 
 def merge(words: str, is_later: bool, groups: Sequence[Group], graph: Graph) -> Plan:

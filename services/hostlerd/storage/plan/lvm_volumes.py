@@ -17,7 +17,14 @@ from hostlerd.storage.lvm_errors import (
 )
 from hostlerd.storage.model.filesystem_steps import GrowFilesystem
 from hostlerd.storage.model.graph import Graph, Node
-from hostlerd.storage.model.lvm import KINDS, Group, PhysicalVolume, Volume, volume_name_fault
+from hostlerd.storage.model.lvm import (
+    KINDS,
+    SIZE_MOST_BYTES,
+    Group,
+    PhysicalVolume,
+    Volume,
+    volume_name_fault,
+)
 from hostlerd.storage.model.lvm_volume_steps import (
     CreateVolume,
     DeleteVolume,
@@ -46,7 +53,6 @@ from hostlerd.storage.plan.lvm_place import (
     one_disk,
 )
 
-SIZE_MOST_BYTES = 1 << 60
 _STRIPE_BYTES = 64 << 10
 _STRIPE_MOST_BYTES = 1 << 20
 

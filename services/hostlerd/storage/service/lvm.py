@@ -188,6 +188,22 @@ class LvmService:
         made = await self._after(request, self._in_group, group, request.name)
         return pb.CreateVolumeSnapshotResponse(snapshot=made, change=change)
 
+    async def CloneVolume(
+        self, request: pb.CloneVolumeRequest, context: Context
+    ) -> pb.CloneVolumeResponse:
+        """Make a volume of a template."""
+        group = ""
+
+        def plan(groups: Sequence[Group], graph: Graph) -> Plan:
+            nonlocal group
+            group = find_volume(groups, graph, request.volume).group.uuid
+            wanted = (request.volume, request.name, request.size_bytes, request.hostname)
+            return lvm_mend.clone(wanted, groups, graph)
+
+        change = await self._change(request, plan)
+        made = await self._after(request, self._in_group, group, request.name)
+        return pb.CloneVolumeResponse(clone=made, change=change)
+
     async def MergeVolumeSnapshot(
         self, request: pb.MergeVolumeSnapshotRequest, context: Context
     ) -> pb.MergeVolumeSnapshotResponse:

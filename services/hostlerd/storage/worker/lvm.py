@@ -10,17 +10,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hostlerd.privileged.grammar import array, flag, one_of, text, whole
-from hostlerd.storage.model.lvm import KINDS, NAME, UUID, Group, group_name_fault, volume_name_fault
+from hostlerd.storage.model.lvm import EXTENTS_MOST, KINDS, NAME, UUID, Group, group_name_fault
 from hostlerd.storage.model.saved import ID
 from hostlerd.storage.worker import lvm_saved, lvm_tool
 from hostlerd.storage.worker.grammar import NUMBER, read_target, target, targets
-from hostlerd.storage.worker.lvm_look import look, path_of, proven, refuse_unless_free, volume
+from hostlerd.storage.worker.lvm_look import (
+    look,
+    path_of,
+    proven,
+    refuse_name,
+    refuse_unless_free,
+    volume,
+)
 from hostlerd.storage.worker.operation import Operation, Request
 from hostlerd.storage.worker.refused import Refused
 from hostlerd.storage.worker.tools import Tools
 
 _DEVICES_MOST = 256
-_EXTENTS_MOST = 1 << 48
 _POLL_EVERY_S = "1"
 _NO_NAME = re.compile(r"|[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,126}")
 
@@ -97,7 +103,7 @@ def remove_group(_: Request, __: Tools, group: Group) -> tuple[str, ...]:
 def create_volume(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
     """Make a volume. What an old one has left in its extents is wiped."""
     name, kind = str(request["volume"]), str(request["kind"])
-    _refuse_name(group, name)
+    refuse_name(group, name)
     extents, parts = str(request["extents"]), int(request["parts"])
     on = [path_of(request, one) for one in request["numbers"]]
     if kind == "thin":
@@ -129,7 +135,7 @@ def grow_volume(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
 def snapshot(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
     """Take a snapshot: with room of its own, or in the pool of a thin volume."""
     found, name = volume(request, group), str(request["snapshot"])
-    _refuse_name(group, name)
+    refuse_name(group, name)
     words = ["lvcreate", "--snapshot", "--name", name]
     words += ["--extents", str(request["extents"])] if request["extents"] else []
     return (*words, f"{group.name}/{found.name}")
@@ -172,7 +178,7 @@ def rename(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
     if there is not None and there.uuid == request["volume_uuid"]:
         return ()
     found = volume(request, group)
-    _refuse_name(group, str(request["name"]))
+    refuse_name(group, str(request["name"]))
     return "lvrename", group.name, found.name, str(request["name"])
 
 
@@ -240,13 +246,6 @@ def kept(request: Request, _: Tools) -> dict[str, Any]:
     return {"items": lvm_saved.told(request.store)}
 
 
-def _refuse_name(group: Group, name: str) -> None:
-    if why := volume_name_fault(group.name, name):
-        raise Refused("INVALID", f"name: {why}", [("name", why)])
-    if group.volume(name) is not None:
-        raise Refused("VOLUME_EXISTS", f"there is a {group.name}/{name}", group=group.uuid)
-
-
 _GROUP: Mapping[str, Any] = {
     "group": text(NAME),
     "uuid": text(UUID),
@@ -256,7 +255,7 @@ _GROUP: Mapping[str, Any] = {
 }
 _VOLUME: Mapping[str, Any] = {**_GROUP, "volume": text(NAME), "volume_uuid": text(UUID)}
 _NUMBERS = array(text(NUMBER), 0, _DEVICES_MOST)
-_EXTENTS = whole(1, _EXTENTS_MOST)
+_EXTENTS = whole(1, EXTENTS_MOST)
 
 
 def _of_group(make: Change, **more: Any) -> Operation:
@@ -294,11 +293,11 @@ OPERATIONS: Mapping[str, Operation] = {
         parts=whole(1, 128),
         stripe_bytes=whole(0, 1 << 30),
         pool=text(_NO_NAME),
-        metadata_extents=whole(0, _EXTENTS_MOST),
+        metadata_extents=whole(0, EXTENTS_MOST),
     ),
     "GrowVolume": _of_volume(grow_volume, extents=_EXTENTS, numbers=_NUMBERS),
     "CreateVolumeSnapshot": _of_volume(
-        snapshot, snapshot=text(NAME), extents=whole(0, _EXTENTS_MOST)
+        snapshot, snapshot=text(NAME), extents=whole(0, EXTENTS_MOST)
     ),
     "MergeVolumeSnapshot": _of_volume(merge, origin=text(NAME), is_later=flag),
     "DeleteVolume": _of_volume(delete, active=targets(0, 1)),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from hostlerd.storage.model.lvm import Group, Volume
+from hostlerd.storage.model.lvm import Group, Volume, volume_name_fault
 from hostlerd.storage.model.target import Target, signature_words
 from hostlerd.storage.worker import identity, lvm_tool, tools, use
 from hostlerd.storage.worker.grammar import read_target
@@ -62,6 +62,14 @@ def volume(request: Request, group: Group) -> Volume:
     if found is None or found.uuid != request["volume_uuid"]:
         raise _changed(request, f"has another {request['volume']} now, or none")
     return found
+
+
+def refuse_name(group: Group, name: str) -> None:
+    """Raise Refused unless a new volume of a group may be called so."""
+    if why := volume_name_fault(group.name, name):
+        raise Refused("INVALID", f"name: {why}", [("name", why)])
+    if group.volume(name) is not None:
+        raise Refused("VOLUME_EXISTS", f"there is a {group.name}/{name}", group=group.uuid)
 
 
 def path_of(request: Request, number: str) -> str:
