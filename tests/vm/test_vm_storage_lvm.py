@@ -112,8 +112,8 @@ def test_a_disk_of_a_mirror_is_pulled_and_replaced_while_it_is_mounted(
     storage(guests, "filesystem", "make", "/dev/vg/m", "ext4")
     mount(vm1, "/dev/vg/m")
     before = write(vm1, f"{AT}/data")
-    # Slow enough for a rebuild to be seen, and over in seconds.
-    vm1.run(["lvchange", "--maxrecoveryrate", "4096", "vg/m"])
+    # Slow enough for a rebuild to be seen, and over in a minute: KiB a second.
+    vm1.run(["lvchange", "--maxrecoveryrate", "512", "vg/m"])
     codes = {one["code"] for one in storage(guests, "health", check=False)["reasons"]}
     assert "GROUP_INCOMPLETE" not in codes
 

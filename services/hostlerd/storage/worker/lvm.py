@@ -30,6 +30,16 @@ _DEVICES_MOST = 256
 _POLL_EVERY_S = "1"
 _NO_NAME = re.compile(r"|[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,126}")
 
+# What the kernel has to have for a kind of volume, or else for a command.
+_TARGETS: Mapping[str, tuple[str, ...]] = {
+    "raid1": ("raid",),
+    **dict.fromkeys(("thin-pool", "thin"), ("thin-pool",)),
+    "lvcreate": ("snapshot", "thin-pool"),
+    "lvconvert": ("snapshot", "thin-pool", "raid"),
+    "lvchange": ("snapshot", "thin-pool", "raid"),
+    "pvmove": ("mirror",),
+}
+
 Change = Callable[[Request, Tools, Group], tuple[str, ...]]
 """What a change has to say to LVM: the command and its words, empty if nothing is to be done."""
 
@@ -69,6 +79,7 @@ def _change(make: Change) -> Callable[[Request, Tools], dict[str, Any]]:
             return {}
         devices = request.devices["devices"]
         kept = lvm_saved.keep(request.store, devices, group, tools_)
+        lvm_tool.load(*_TARGETS.get(str(request["kind"] or command), ()))
         tools_.run(lvm_tool.argv(command, devices, *words))
         return {"kept": kept}
 
