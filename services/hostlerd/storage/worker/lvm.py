@@ -174,10 +174,12 @@ def delete(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
         words = f"{', '.join(others[:8])} of {group.name} need {found.name}"
         raise Refused("VOLUME_NEEDED", words, volume=found.uuid)
     active = [read_target(one) for one in request["active"]]
-    if found.is_open or (found.is_active and found.number and not active):
+    # A pool has itself open, by a layer that is told in its place: LVM refuses one that is used.
+    is_pool = found.kind == "thin-pool"
+    if not is_pool and (found.is_open or (found.is_active and found.number and not active)):
         raise Refused("VOLUME_BUSY", f"{group.name}/{found.name} is in use", volume=found.uuid)
     for one in active:
-        if found.number and one.number != found.number:
+        if not is_pool and found.number and one.number != found.number:
             raise Refused("GROUP_CHANGED", f"{found.name} is another device now: {found.number}")
         refuse_unless_free(one, request, is_kept=True)
     return "lvremove", "--yes", f"{group.name}/{found.name}"
