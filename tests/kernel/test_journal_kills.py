@@ -19,7 +19,6 @@ from journal_rows import (
     BUNDLE,
     DEPLOYMENTS,
     NOT_KILLED_YET,
-    OF_DEVICE_MAPPER,
     OF_THE_COPIER,
     OF_THE_SIGNER,
     ON_HOSTS,
@@ -51,7 +50,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
 
 def test_every_change_has_its_row() -> None:
     named = {row.method for row in (*ROWS, BUNDLE)} | ON_HOSTS | RECORDS | TRACES
-    named |= OF_THE_SIGNER | NOT_KILLED_YET | OF_DEVICE_MAPPER | OF_THE_COPIER | DEPLOYMENTS
+    named |= OF_THE_SIGNER | NOT_KILLED_YET | OF_THE_COPIER | DEPLOYMENTS
     # These have tests of their own, with the worker: test_journal_kills_storage.py, and in a guest,
     # which has md, tests/vm/test_vm_storage_kills.py.
     named |= {row.method for row in (*STORAGE_ROWS, *ARRAY_ROWS)}

@@ -11,7 +11,8 @@ import pytest
 from storage_devices import Loop, fields, loop, mounted, run, target, worker
 
 from hostlerd.runtime.errors import InvalidRequest
-from hostlerd.storage import errors, lvm_errors
+from hostlerd.storage import errors
+from hostlerd.storage.errors import volumes
 from hostlerd.storage.kernel.worker_client import Worker
 from hostlerd.storage.model.lvm_steps import CreateGroup, ExtendGroup, ReduceGroup, RemoveGroup
 from hostlerd.storage.model.lvm_volume_steps import CreateVolume, DeleteVolume, RenameVolume
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.kernel
 UUID = "IpLvZh-Dp0g-8GMe-v87q-K5Ya-1pYp-4CiQ1R"
 WORDS = ("", "a b", "../x", "a/b", "-x", "x" * 128, "a\n", "d\u00e4ta", "$(reboot)", "--yes")
 # The machine of the tests has no LVM, in its kernel or at all.
-WITHOUT_LVM = (errors.ToolMissing, errors.ToolFailed, lvm_errors.GroupChanged)
+WITHOUT_LVM = (errors.ToolMissing, errors.ToolFailed, volumes.GroupChanged)
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,13 @@ NOT_KILLED_YET = {
             "SetSyncSpeed",
         ),
         "DiskService": ("ReplaceDisk", "LocateDisk", "BurnInDisk"),
+        "LvmService": (
+            *("CreateVolumeGroup", "ExtendVolumeGroup", "ReduceVolumeGroup", "DeleteVolumeGroup"),
+            *("MovePhysicalVolume", "CreateVolume", "GrowVolume", "RenameVolume", "DeleteVolume"),
+            *("ActivateVolume", "DeactivateVolume", "CreateVolumeSnapshot", "MergeVolumeSnapshot"),
+            *("ReplaceVolumeDevice", "RestoreGroup", "CloneVolume"),
+        ),
+        "LuksService": ("OpenLuks", "CloseLuks", "BackupLuksHeader"),
     }.items()
     for name in names
 }
@@ -98,20 +105,6 @@ NOT_KILLED_YET = {
 OF_THE_COPIER = {
     f"hostler.api.storage.v1.CopyService/{name}"
     for name in ("CopyFiles", "VerifyFiles", "ReadFiles", "WriteFiles", "BurnIn")
-}
-#: Methods of LVM and LUKS, which only guests have, that are not disturbed: what they do without a
-#: kill is in tests/vm/test_vm_storage_{lvm,luks}.py, and their plans in tests/unit.
-OF_DEVICE_MAPPER = {
-    f"hostler.api.storage.v1.LvmService/{name}"
-    for name in (
-        *("CreateVolumeGroup", "ExtendVolumeGroup", "ReduceVolumeGroup", "DeleteVolumeGroup"),
-        *("MovePhysicalVolume", "CreateVolume", "GrowVolume", "RenameVolume", "DeleteVolume"),
-        *("ActivateVolume", "DeactivateVolume", "CreateVolumeSnapshot", "MergeVolumeSnapshot"),
-        *("ReplaceVolumeDevice", "RestoreGroup", "CloneVolume"),
-    )
-} | {
-    f"hostler.api.storage.v1.LuksService/{name}"
-    for name in ("OpenLuks", "CloseLuks", "BackupLuksHeader")
 }
 
 

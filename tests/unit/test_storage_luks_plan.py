@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from storage_luks import UUID, first, second
 
 from hostlerd.runtime.errors import InvalidRequest
-from hostlerd.storage import errors, lvm_errors
+from hostlerd.storage import errors
+from hostlerd.storage.errors import volumes
 from hostlerd.storage.model.graph import Graph
 from hostlerd.storage.model.luks import HEADER_MOST_BYTES, device_uuid, header_bytes
 from hostlerd.storage.model.luks_steps import CloseLuks, OpenLuks
@@ -53,9 +54,9 @@ def test_opened_once_and_taken_back_by_closing():
     assert step.inverse() == CloseLuks(step.device, UUID, "safe")
     assert luks.open_(wanted(), graph(opened="safe")).steps == ()
     assert luks.open_(wanted(), graph()).etag != luks.open_(wanted(), graph(opened="safe")).etag
-    with pytest.raises(lvm_errors.LuksOpen, match="other"):
+    with pytest.raises(volumes.LuksOpen, match="other"):
         luks.open_(wanted(), graph(opened="other"))
-    with pytest.raises(lvm_errors.LuksNameTaken):
+    with pytest.raises(volumes.LuksNameTaken):
         luks.open_(wanted(name="vg-lv"), graph(upper="vg-lv"))
     named = luks.open_(wanted(key_file="", credential="k", is_read_only=True), graph()).steps[0]
     assert "for reading with credential k" in named.describe()
@@ -95,7 +96,7 @@ def test_closed_while_nobody_uses_it():
 
 def test_what_holds_no_luks():
     for plan in (lambda: luks.close(OTHER, graph()), lambda: luks.backup(OTHER, graph())):
-        with pytest.raises(lvm_errors.LuksNotFound, match="ext4"):
+        with pytest.raises(volumes.LuksNotFound, match="ext4"):
             plan()
     (step,) = luks.backup(UUID, graph()).steps
     assert "keep the header" in step.describe() and step.inverse() is None

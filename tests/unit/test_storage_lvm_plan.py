@@ -13,7 +13,8 @@ from storage_lvm import EXTENT, MIB, World, uuid_of
 
 from hostlerd.runtime.errors import DomainError, InvalidRequest
 from hostlerd.runtime.steps import Plan
-from hostlerd.storage import errors, lvm_errors
+from hostlerd.storage import errors
+from hostlerd.storage.errors import volumes
 from hostlerd.storage.model import lvm
 from hostlerd.storage.model.filesystem_steps import GrowFilesystem, WipeSignatures
 from hostlerd.storage.model.graph import Kind
@@ -99,9 +100,9 @@ def grow(have: World, name: str, extents: int, filesystem_bytes: int = 0) -> Pla
 def test_a_group_is_made_once_extended_reduced_and_ended():
     have = with_group("a", "b")
     assert ask(have, lvm_groups.create, WantedGroup("vg", serial("a", "b"))).steps == ()
-    with pytest.raises(lvm_errors.GroupExists):
+    with pytest.raises(volumes.GroupExists):
         ask(have, lvm_groups.create, WantedGroup("vg", serial("c")))
-    with pytest.raises(lvm_errors.GroupExists):
+    with pytest.raises(volumes.GroupExists):
         ask(have, lvm_groups.create, WantedGroup("vg", serial("a", "b"), 8 * MIB))
     (step,) = do(have, lvm_groups.extend, "vg", *serial("c")).steps
     assert isinstance(step, ExtendGroup) and isinstance(step.inverse(), ReduceGroup)
@@ -112,7 +113,7 @@ def test_a_group_is_made_once_extended_reduced_and_ended():
     plan = do(have, lvm_groups.delete, f"lvm-{uuid_of('vg')}")
     assert len(plan.steps) == 3 and plan.bindings["devices"]
     assert have.groups == {} and have.signed == {}
-    with pytest.raises(lvm_errors.GroupNotFound):
+    with pytest.raises(volumes.GroupNotFound):
         ask(have, lvm_groups.delete, "vg")
 
 
@@ -140,13 +141,13 @@ def test_inverses_take_back_what_was_done():
 
 def test_a_group_with_volumes_is_not_ended_nor_a_device_in_use_taken_out():
     have = with_volume(devices=serial("a"))
-    with pytest.raises(lvm_errors.GroupNotEmpty, match="lv"):
+    with pytest.raises(volumes.GroupNotEmpty, match="lv"):
         ask(have, lvm_groups.delete, "vg")
-    with pytest.raises(lvm_errors.PhysicalVolumeInUse) as used:
+    with pytest.raises(volumes.PhysicalVolumeInUse) as used:
         ask(have, lvm_groups.reduce, "vg", *serial("a"))
     assert used.value.metadata["device"] == serial("a")[0]
     alone = with_group("a")
-    with pytest.raises(lvm_errors.PhysicalVolumeInUse, match="all that"):
+    with pytest.raises(volumes.PhysicalVolumeInUse, match="all that"):
         ask(alone, lvm_groups.reduce, "vg", *serial("a"))
 
 
@@ -160,10 +161,10 @@ def test_what_is_on_a_device_is_moved():
     do(have, lvm_groups.reduce, "vg", *serial("a"))
     with pytest.raises(InvalidRequest):
         ask(have, lvm_groups.move, "vg", *serial("c"), serial("c"))
-    with pytest.raises(lvm_errors.PhysicalVolumeNotFound):
+    with pytest.raises(volumes.PhysicalVolumeNotFound):
         ask(have, lvm_groups.move, "vg", *serial("c"), serial("d"))
     do(have, lvm_volumes.create, wanted("big", extents=20))
-    with pytest.raises(lvm_errors.GroupFull):
+    with pytest.raises(volumes.GroupFull):
         ask(have, lvm_groups.move, "vg", *serial("b"), ())
 
 
@@ -250,7 +251,7 @@ def test_a_clone_of_a_physical_volume_stops_every_change_of_its_group():
         (lvm_volumes.delete, ("vg/lv",)),
         (lvm_volumes.create, (wanted("x"),)),
     ):
-        with pytest.raises(lvm_errors.PhysicalVolumeCloned) as told:
+        with pytest.raises(volumes.PhysicalVolumeCloned) as told:
             ask(have, plan, *words)
         assert all(one in told.value.message for one in (*serial("a"), *serial("d")))
 
@@ -258,17 +259,17 @@ def test_a_clone_of_a_physical_volume_stops_every_change_of_its_group():
 def test_groups_of_one_name_are_told_apart_by_their_uuids():
     have = with_group("a")
     twin = replace(have.groups["vg"], uuid=uuid_of("twin"), physical=())
-    with pytest.raises(lvm_errors.GroupAmbiguous, match=uuid_of("twin")):
+    with pytest.raises(volumes.GroupAmbiguous, match=uuid_of("twin")):
         find((*have.seen, twin), have.graph, "vg")
     assert find((*have.seen, twin), have.graph, uuid_of("vg")).group == have.groups["vg"]
 
 
 def test_nothing_is_changed_of_what_is_foreign_or_busy_or_incomplete():
     for change, kind in (
-        ({"is_foreign": True}, lvm_errors.GroupForeign),
+        ({"is_foreign": True}, volumes.GroupForeign),
         (
             {"volumes": (Volume(uuid_of("pm"), "[pvmove0]", EXTENT, "mirror", moves="/dev/sda"),)},
-            lvm_errors.GroupBusy,
+            volumes.GroupBusy,
         ),
     ):
         have = with_group("a", "b")
@@ -277,13 +278,13 @@ def test_nothing_is_changed_of_what_is_foreign_or_busy_or_incomplete():
             ask(have, lvm_volumes.create, wanted("x"))
     have = with_volume(devices=serial("a"))
     have.pull("sdb")
-    with pytest.raises(lvm_errors.GroupIncomplete):
+    with pytest.raises(volumes.GroupIncomplete):
         ask(have, lvm_volumes.create, wanted("x"))
     do(have, lvm_groups.reduce, "vg", "")
     assert have.groups["vg"].missing == 0
     assert ask(have, lvm_groups.reduce, "vg", "").steps == ()
     have.pull("sda")
-    with pytest.raises(lvm_errors.PhysicalVolumeInUse, match="lv"):
+    with pytest.raises(volumes.PhysicalVolumeInUse, match="lv"):
         ask(have, lvm_groups.reduce, "vg", "")
 
 
@@ -345,7 +346,7 @@ def test_what_is_planned_has_room_and_is_done_once(kind, size, parts, used):
     want = Wanted("vg", "lv", kind, size, parts=in_parts)
     try:
         (step,) = do(have, lvm_volumes.create, want).steps
-    except lvm_errors.GroupFull:
+    except volumes.GroupFull:
         needed = -(-size // EXTENT)
         free = sorted((15 + 1 - u for u in used), reverse=True)
         if kind == "linear":
@@ -376,7 +377,7 @@ def test_copies_on_the_devices_that_were_named():
     carriers = {p.number for p in have.groups["vg"].physical if p.uuid in volume(have).carriers}
     assert carriers == numbers
     full = with_volume(devices=serial("a"), extents=14)
-    with pytest.raises(lvm_errors.GroupFull):
+    with pytest.raises(volumes.GroupFull):
         ask(full, lvm_volumes.create, wanted("m", "raid1", devices=serial("a", "b")))
 
 
@@ -387,11 +388,11 @@ def test_thin_volumes_live_in_a_pool_and_may_promise_too_much():
     assert plan.notices == ()
     plan = do(have, lvm_volumes.create, wanted("u", "thin", 6, pool="pool"))
     assert [one.code for one in plan.notices] == ["THIN_OVERCOMMITTED"]
-    with pytest.raises(lvm_errors.VolumeNotFound):
+    with pytest.raises(volumes.VolumeNotFound):
         ask(have, lvm_volumes.create, wanted("w", "thin", pool="nope"))
-    with pytest.raises(lvm_errors.VolumeKind):
+    with pytest.raises(volumes.VolumeKind):
         ask(have, lvm_volumes.create, wanted("w", "thin", pool="t"))
-    with pytest.raises(lvm_errors.VolumeNeeded, match="t, u"):
+    with pytest.raises(volumes.VolumeNeeded, match="t, u"):
         ask(have, lvm_volumes.delete, "vg/pool")
     do(have, lvm_mend.snapshot, "vg/t", "s", 0)
     assert not volume(have, "s").is_active and volume(have, "s").is_thin_snapshot
@@ -408,9 +409,9 @@ def test_sizes_are_whole_extents_and_said_so():
     have = with_group("a")
     want = replace(wanted("lv"), size_bytes=1)
     assert [one.code for one in do(have, lvm_volumes.create, want).notices] == ["SIZE_ROUNDED"]
-    with pytest.raises(lvm_errors.VolumeExists):
+    with pytest.raises(volumes.VolumeExists):
         ask(have, lvm_volumes.create, wanted("lv", extents=9))
-    with pytest.raises(lvm_errors.GroupFull) as told:
+    with pytest.raises(volumes.GroupFull) as told:
         ask(have, lvm_volumes.create, wanted("big", extents=99))
     assert ask(have, lvm_volumes.create, wanted("m", extents=3)).notices == ()
     plan = lvm_volumes.grow("vg/lv", 2 * EXTENT + 1, False, (have.seen, have.graph, lambda *_: 0))
@@ -435,26 +436,26 @@ def test_a_volume_grows_with_its_filesystem_and_never_shrinks():
         grow(have, "vg/lv", 7)
     with pytest.raises(InvalidRequest):
         grow(have, "vg/lv", 0)
-    with pytest.raises(lvm_errors.GroupFull):
+    with pytest.raises(volumes.GroupFull):
         grow(have, "vg/lv", 4096)
     mirror = with_volume("raid1", 10, devices=serial("a", "b"))
-    with pytest.raises(lvm_errors.GroupFull):
+    with pytest.raises(volumes.GroupFull):
         grow(mirror, "vg/lv", 26)
     do(have, lvm_volumes.set_active, "vg/lv", False)
-    with pytest.raises(lvm_errors.VolumeBusy):
+    with pytest.raises(volumes.VolumeBusy):
         grow(have, "vg/lv", 9, EXTENT)
 
 
 def test_what_is_not_grown():
     have = with_volume()
     do(have, lvm_mend.snapshot, "vg/lv", "s", 2 * EXTENT)
-    with pytest.raises(lvm_errors.VolumeNeeded, match="s"):
+    with pytest.raises(volumes.VolumeNeeded, match="s"):
         grow(have, "vg/lv", 9)
-    with pytest.raises(lvm_errors.VolumeKind, match="snapshot"):
+    with pytest.raises(volumes.VolumeKind, match="snapshot"):
         grow(have, "vg/s", 9)
     have = with_volume("raid1")
     have.set_volume("vg", "lv", health="partial")
-    with pytest.raises(lvm_errors.VolumeKind, match="partial"):
+    with pytest.raises(volumes.VolumeKind, match="partial"):
         grow(have, "vg/lv", 9)
 
 
@@ -470,7 +471,7 @@ def test_a_volume_in_use_is_neither_deleted_nor_deactivated_nor_merged_into():
         with pytest.raises(errors.DeviceBusy, match="/srv") as busy:
             ask(have, plan, *words)
         assert busy.value.metadata["device"] == node_id
-    with pytest.raises(lvm_errors.VolumeNeeded):
+    with pytest.raises(volumes.VolumeNeeded):
         ask(have, lvm_volumes.delete, "vg/lv")
     later = ask(have, lvm_mend.merge, "vg/s", True)
     assert [one.code for one in later.notices] == ["MERGE_LATER"]
@@ -481,7 +482,7 @@ def test_a_volume_in_use_is_neither_deleted_nor_deactivated_nor_merged_into():
         (lvm_volumes.set_active, ("vg/lv", False)),
         (lvm_mend.merge, ("vg/s", False)),
     ):
-        with pytest.raises(lvm_errors.VolumeBusy):
+        with pytest.raises(volumes.VolumeBusy):
             ask(have, plan, *words)
 
 
@@ -495,14 +496,14 @@ def test_a_volume_is_deleted_with_what_it_holds_told():
     do(have, lvm_volumes.set_active, "vg/lv", False)
     plan = do(have, lvm_volumes.delete, f"dm-{uuid}")
     assert [one.code for one in plan.notices] == ["CONTENT_UNKNOWN"]
-    with pytest.raises(lvm_errors.VolumeNotFound):
+    with pytest.raises(volumes.VolumeNotFound):
         ask(have, lvm_volumes.delete, "vg/lv")
 
 
 def test_renamed_once():
     have = with_volume()
     do(have, lvm_volumes.create, wanted("other"))
-    with pytest.raises(lvm_errors.VolumeExists):
+    with pytest.raises(volumes.VolumeExists):
         ask(have, lvm_volumes.rename, "vg/lv", "other")
     do(have, lvm_volumes.rename, "vg/lv", "new")
     assert ask(have, lvm_volumes.rename, "vg/new", "new").steps == ()
@@ -516,16 +517,16 @@ def test_a_template_is_cloned_once_and_grown_and_never_shrunk():
     do(have, lvm_volumes.create, wanted("pool", "thin-pool", 8))
     do(have, lvm_volumes.create, wanted("t", "thin", 6, pool="pool"))
     uuid = device_uuid(have.groups["vg"], volume(have, "t"))
-    with pytest.raises(lvm_errors.VolumeKind, match="no signature"):
+    with pytest.raises(volumes.VolumeKind, match="no signature"):
         ask(have, lvm_mend.clone, ("vg/t", "c", 0, ""))
     have.signed[uuid] = Signature("ext4", "filesystem", "u-1")
     (step,) = do(have, lvm_mend.clone, ("vg/t", "c", 9 * EXTENT, "web.example")).steps
     assert "called web.example" in step.describe() and step.inverse() is None
     assert volume(have, "c").size_bytes == 9 * EXTENT
     assert ask(have, lvm_mend.clone, ("vg/t", "c", 9 * EXTENT, "web.example")).steps == ()
-    with pytest.raises(lvm_errors.VolumeExists):
+    with pytest.raises(volumes.VolumeExists):
         ask(have, lvm_mend.clone, ("vg/t", "pool", 0, ""))
-    with pytest.raises(lvm_errors.VolumeKind):
+    with pytest.raises(volumes.VolumeKind):
         ask(have, lvm_mend.clone, ("vg/pool", "x", 0, ""))
     for name, size, host in (("a b", 0, ""), ("x", EXTENT, ""), ("x", -1, ""), ("x", 0, "A b")):
         with pytest.raises(InvalidRequest):
@@ -541,13 +542,13 @@ def test_snapshots_are_taken_and_merged():
     assert [one.code for one in plan.notices] == ["SNAPSHOT_SMALL"]
     assert ask(have, lvm_mend.snapshot, "vg/lv", "s", EXTENT).steps == ()
     do(have, lvm_volumes.create, wanted("other"))
-    with pytest.raises(lvm_errors.VolumeExists):
+    with pytest.raises(volumes.VolumeExists):
         ask(have, lvm_mend.snapshot, "vg/lv", "other", EXTENT)
-    with pytest.raises(lvm_errors.VolumeKind):
+    with pytest.raises(volumes.VolumeKind):
         ask(have, lvm_mend.snapshot, "vg/s", "t", EXTENT)
     with pytest.raises(InvalidRequest):
         ask(have, lvm_mend.snapshot, "vg/lv", "t", 0)
-    with pytest.raises(lvm_errors.VolumeKind):
+    with pytest.raises(volumes.VolumeKind):
         ask(have, lvm_mend.merge, "vg/lv", False)
     plan = do(have, lvm_mend.merge, "vg/s", False)
     assert plan.bindings["origin"] == volume(have).uuid and "lost" in plan.steps[0].describe()
@@ -562,7 +563,7 @@ def test_a_merge_that_goes_on_is_not_begun_again():
     do(have, lvm_mend.snapshot, "vg/lv", "s", EXTENT)
     have.set_volume("vg", "s", is_merging=True)
     assert ask(have, lvm_mend.merge, "vg/s", False).steps == ()
-    with pytest.raises(lvm_errors.GroupBusy, match="merge of s"):
+    with pytest.raises(volumes.GroupBusy, match="merge of s"):
         ask(have, lvm_volumes.create, wanted("x"))
 
 
@@ -588,17 +589,17 @@ def test_what_cannot_be_replaced():
     have = with_volume("raid1", devices=serial("a", "b"), extents=10)
     small = replace(have, disks={**have.disks, "sdd": 20 * MIB})
     small.pull("sda")
-    with pytest.raises(lvm_errors.GroupFull):
+    with pytest.raises(volumes.GroupFull):
         ask(small, lvm_mend.replace, "vg/lv", "", *serial("d"))
     have = with_volume("raid1", devices=serial("a", "b"), extents=10)
     do(have, lvm_volumes.create, wanted("x", extents=10, devices=serial("c")))
     have.pull("sda")
-    with pytest.raises(lvm_errors.GroupFull):
+    with pytest.raises(volumes.GroupFull):
         ask(have, lvm_mend.replace, "vg/lv", "", *serial("c"))
     have.pull("sdb")
-    with pytest.raises(lvm_errors.VolumeLacksData):
+    with pytest.raises(volumes.VolumeLacksData):
         ask(have, lvm_mend.replace, "vg/lv", "", *serial("d"))
-    with pytest.raises(lvm_errors.VolumeKind):
+    with pytest.raises(volumes.VolumeKind):
         ask(have, lvm_mend.replace, "vg/x", "", *serial("d"))
 
 
@@ -607,7 +608,7 @@ def test_a_description_is_put_back_of_its_own_group_while_nothing_is_active():
     kept = [("one", uuid_of("vg")), ("two", uuid_of("other"))]
     with pytest.raises(errors.SavedNotFound):
         ask(have, lvm_groups.restore, "vg", "two", kept)
-    with pytest.raises(lvm_errors.VolumeBusy):
+    with pytest.raises(volumes.VolumeBusy):
         ask(have, lvm_groups.restore, "vg", "one", kept)
     do(have, lvm_volumes.set_active, "vg/lv", False)
     (step,) = do(have, lvm_groups.restore, "vg", "one", kept).steps
@@ -623,6 +624,6 @@ def test_extents_hold_what_was_asked_and_no_more_than_one_stripe_beside(size, mu
 
 
 def test_every_refusal_of_lvm_has_a_reason_of_its_own():
-    kinds = [k for k in vars(lvm_errors).values() if isinstance(k, type)]
+    kinds = [k for k in vars(volumes).values() if isinstance(k, type)]
     own = [k for k in kinds if issubclass(k, DomainError) and k is not DomainError]
     assert len({k.reason for k in own}) == len(own) > 10

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from hostlerd.runtime.steps import canonical
+from hostlerd.storage.errors.volumes import GroupNotFound
 from hostlerd.storage.kernel.worker_client import Worker
-from hostlerd.storage.lvm_errors import GroupNotFound
 from hostlerd.storage.model import lvm_report
 from hostlerd.storage.model.lvm import Group
 from hostlerd.storage.model.target import Target

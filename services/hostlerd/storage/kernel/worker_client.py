@@ -16,6 +16,7 @@ from typing import Any
 from hostlerd.runtime.errors import DomainError, InvalidRequest, Violation
 from hostlerd.runtime.steps import Step, canonical
 from hostlerd.storage import errors
+from hostlerd.storage.errors import volumes
 from hostlerd.storage.errors.copies import COPIES
 
 SOCKET = Path("/run/hostler/storage-worker.sock")
@@ -42,10 +43,10 @@ _KINDS: tuple[type[DomainError], ...] = (
     *(errors.UnitNotOurs, errors.UnitChanged, errors.MountBusy, errors.MountFailed),
     *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded, errors.WorkerGoesOn),
     errors.NotInEnclosure,
-    *(lvm_errors.GroupChanged, lvm_errors.GroupExists, lvm_errors.GroupNotEmpty),
-    *(lvm_errors.VolumeExists, lvm_errors.VolumeBusy, lvm_errors.VolumeNeeded),
-    *(lvm_errors.PhysicalVolumeInUse, lvm_errors.LuksKeyWrong, lvm_errors.LuksHeaderDamaged),
-    lvm_errors.NotASystem,
+    *(volumes.GroupChanged, volumes.GroupExists, volumes.GroupNotEmpty),
+    *(volumes.VolumeExists, volumes.VolumeBusy, volumes.VolumeNeeded),
+    *(volumes.PhysicalVolumeInUse, volumes.LuksKeyWrong, volumes.LuksHeaderDamaged),
+    volumes.NotASystem,
     *COPIES,
 )
 _REASONS: Mapping[str, type[DomainError]] = {each.reason: each for each in _KINDS}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import Plan, fingerprint
 from hostlerd.storage.errors import DeviceBusy
-from hostlerd.storage.lvm_errors import LuksNameTaken, LuksNotFound, LuksOpen
+from hostlerd.storage.errors.volumes import LuksNameTaken, LuksNotFound, LuksOpen
 from hostlerd.storage.model.graph import Graph, Kind, Node
 from hostlerd.storage.model.luks import CREDENTIAL, NAME, PATH, SIGNATURE
 from hostlerd.storage.model.luks_steps import BackupLuksHeader, CloseLuks, OpenLuks

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import fingerprint
-from hostlerd.storage.lvm_errors import (
+from hostlerd.storage.errors.volumes import (
     GroupAmbiguous,
     GroupBusy,
     GroupForeign,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import Notice, Plan, Step, fingerprint
 from hostlerd.storage.errors import DeviceTooSmall, SavedNotFound
-from hostlerd.storage.lvm_errors import (
+from hostlerd.storage.errors.volumes import (
     GroupExists,
     GroupFull,
     GroupNotEmpty,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import Notice, Plan, Step
 from hostlerd.storage.errors import DeviceBusy
-from hostlerd.storage.lvm_errors import (
+from hostlerd.storage.errors.volumes import (
     VolumeBusy,
     VolumeExists,
     VolumeKind,

@@ -12,9 +12,9 @@ from typing import TypeGuard
 from hostlerd.runtime.call import PROGRESS
 from hostlerd.runtime.errors import DomainError
 from hostlerd.runtime.steps import Step
+from hostlerd.storage.errors.volumes import GroupNotFound
 from hostlerd.storage.kernel import lvm_look
 from hostlerd.storage.kernel.changing import Changing
-from hostlerd.storage.lvm_errors import GroupNotFound
 from hostlerd.storage.model.lvm import Group, Volume
 from hostlerd.storage.model.lvm_steps import AbortMove, StartMove
 from hostlerd.storage.model.lvm_volume_steps import (
