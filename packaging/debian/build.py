@@ -112,10 +112,10 @@ DOMAINS = (
             *("hostler-storage-backup.socket", "hostler-storage-backup.service"),
             *("hostler-storage-restore.socket", "hostler-storage-restore.service"),
             *("hostler-storage-copier.socket", "hostler-storage-copier.service"),
-            "hostler-storage-backup@.service",
+            *("hostler-storage-backup@.service", "hostler-storage-exports@.service"),
             "hostler-job@storage.service.d/domain.conf",
         ),
-        parts=("worker", "backup", "copier"),
+        parts=("worker", "backup", "copier", "exports"),
     ),
     Domain(
         "ssl",

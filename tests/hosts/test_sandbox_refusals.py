@@ -106,6 +106,8 @@ OF_RESTORE = OF_ROOT | {
 }
 # As that one, but that it talks to no network.
 OF_COPIER = OF_RESTORE - {"internet_socket"}
+# uid 0 without those to pass over modes: files of root's are open to it for reading.
+OF_EXPORTS = {"open_a_block_device", "list_home_of_root", "write_sysctl_outside_net"}
 # Each unit: its domain, its capabilities, and what of the probe's attempts it can do, and why.
 UNITS: dict[str, tuple[str, set[int], set[str]]] = {
     "hostler-netns.service": ("netns", NETNS, OF_NETNS),
@@ -129,6 +131,8 @@ UNITS: dict[str, tuple[str, set[int], set[str]]] = {
     "hostler-storage-backup.service": ("storage", BACKUP, OF_BACKUP),
     "hostler-storage-restore.service": ("storage", RESTORE, OF_RESTORE),
     "hostler-storage-copier.service": ("storage", RESTORE, OF_COPIER),
+    # It makes configfs, which is root's, such as root's definitions say; it has no way to anybody.
+    "hostler-storage-exports@x.service": ("storage", {SYS_ADMIN}, OF_EXPORTS),
     # It asks for a run, and can do nothing else.
     "hostler-storage-backup@x.service": ("storage", set(), set()),
     # It reads any key and any process.

@@ -57,6 +57,8 @@ EXPOSURE = {
     # It gives copies all that their sources have, as root, and talks to no network.
     "hostler-storage-copier.service": 3.6,
     "hostler-storage-backup@x.service": 1.5,
+    # configfs is root's, and read-only to who protects the kernel's settings.
+    "hostler-storage-exports@x.service": 2.5,
 }
 # Source: capabilities(7).
 CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, KILL, NET_ADMIN = 0, 1, 2, 5, 12

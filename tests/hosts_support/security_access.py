@@ -204,6 +204,12 @@ hostler.api.storage.v1.CopyService/VerifyFiles                TTTU DD D++ TD+
 hostler.api.storage.v1.CopyService/BurnIn                     TTTU DD D++ TD+
 hostler.api.storage.v1.CopyService/ReadFiles                  TTTU DD DD+ TD+
 hostler.api.storage.v1.CopyService/WriteFiles                 TTTU DD DD+ TD+
+hostler.api.storage.v1.ExportService/ListExports              TTTU DD +++ T++
+hostler.api.storage.v1.ExportService/ApplyExport              TTTU DD DD+ TD+
+hostler.api.storage.v1.ExportService/DeleteExport             TTTU DD D++ TD+
+hostler.api.storage.v1.AttachmentService/ListAttachments      TTTU DD +++ T++
+hostler.api.storage.v1.AttachmentService/ApplyAttachment      TTTU DD D++ TD+
+hostler.api.storage.v1.AttachmentService/DeleteAttachment     TTTU DD D++ TD+
 hostler.api.storage.v1.PartitionService/GetTable              TTTU DD +++ T++
 hostler.api.storage.v1.PartitionService/BackupTable           TTTU DD +++ T++
 hostler.api.storage.v1.PartitionService/ApplyTable            TTTU DD DD+ TD+

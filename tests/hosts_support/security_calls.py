@@ -18,8 +18,8 @@ _FIREWALL = ("address_set", "connection", "counter", "explain", "packet_log", "r
 _TRACING = ("capture", "diagnosis", "io", "memory", "network", "socket", "trace")
 _SSL = ("authority", "certificate", "chain", "deployment", "endpoint", "library", "scan")
 _STORAGE = (
-    *("array", "backup", "btrfs", "copy", "disk", "filesystem", "graph", "luks"),
-    *("lvm", "mount", "partition"),
+    *("array", "backup", "btrfs", "copy", "disk", "export", "filesystem", "graph"),
+    *("luks", "lvm", "mount", "partition"),
 )
 _COMMON = ("host", "audit", "bundle", "confirm", "job", "approval")
 

@@ -97,6 +97,8 @@ NOT_KILLED_YET = {
             *("ReplaceVolumeDevice", "RestoreGroup", "CloneVolume"),
         ),
         "LuksService": ("OpenLuks", "CloseLuks", "BackupLuksHeader"),
+        "ExportService": ("ApplyExport", "DeleteExport"),
+        "AttachmentService": ("ApplyAttachment", "DeleteAttachment"),
     }.items()
     for name in names
 }

@@ -55,6 +55,8 @@ def _toml(value: object) -> str:
         ("storage-team", "MakeFilesystem", "allow"),
         ("storage-team", "ApplyRulesets", "deny"),
         ("storage-team", "ApplyMount", "deny"),
+        ("storage-team", "ApplyExport", "deny"),
+        ("storage-team", "ApplyAttachment", "allow"),
         ("certificate-team", "ApplyDeployment", "allow"),
         ("certificate-team", "IssueIdentity", "deny"),
         ("certificate-team", "ApplyRulesets", "deny"),

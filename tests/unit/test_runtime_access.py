@@ -41,6 +41,7 @@ ROOT_EQUIVALENT = {
     *("ApplyBackup", "RestoreBackup"),
     *("ReadFiles", "WriteFiles"),
     "ApplyMount",
+    *("ApplyMount", "ApplyExport"),
 }
 CHANGE = {
     *("CreateNamespace", "DeleteNamespace", "ApplyNamespaces"),
@@ -59,6 +60,7 @@ CHANGE = {
     *("CopyFiles", "VerifyFiles", "BurnIn"),
     *("DeleteMount", "ApplySwap", "DeleteSwap"),
     *("FailMember", "RemoveMember", "LocateDisk", "CheckArray", "RepairArray", "SetSyncSpeed"),
+    *("DeleteExport", "ApplyAttachment", "DeleteAttachment"),
     *("StopArray", "AssembleArray"),
     *("ScrubBtrfs", "ResetErrorCounters", "RemoveDevice", "BalanceBtrfs"),
     *("CreateSubvolume", "CreateSnapshot"),

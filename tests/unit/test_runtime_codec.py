@@ -47,6 +47,7 @@ from hostlerd.storage.model import (
     luks_steps,
     lvm_steps,
     lvm_volume_steps,
+    iscsi_steps,
     mount_steps,
     table_steps,
 )
@@ -73,7 +74,7 @@ MODULES = {
     "ssl": (deployment_steps, chain),
     "storage": (
         *(filesystem_steps, array_steps, backup_steps, table_steps, btrfs_steps),
-        *(mount_steps, copy_steps, disk_steps, lvm_steps, lvm_volume_steps, luks_steps),
+        *(mount_steps, copy_steps, disk_steps, lvm_steps, lvm_volume_steps, luks_steps, iscsi_steps),
     ),
     "bundle": (pushing,),
     "authority": (authority,),

@@ -163,11 +163,13 @@ class Suite:
 
     # -- Hostler
 
-    def cli(self, *args: str, check: bool = True, timeout_s: float = 240) -> Done:
+    def cli(self, *args: str, check: bool = True, timeout_s: float = 240, stdin: str = "") -> Done:
         """The command as the lab's admin has it on this machine, over mTLS."""
         argv = [HOSTLER, "--timeout", "120", *args]
         env = {**os.environ, "HOSTLER_CONFIG": str(self.config)}
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout_s)
+        done = subprocess.run(
+            argv, env=env, capture_output=True, text=True, timeout=timeout_s, input=stdin
+        )
         said = f"{argv}: {done.returncode}: {done.stdout}{done.stderr}"
         assert not check or done.returncode == 0, said
         return done

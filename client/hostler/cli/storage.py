@@ -10,6 +10,10 @@ from hostler.cli.lazy import LazyGroup
 
 # Name, where it is, and what the list of commands says about it.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
+    "attachment": (
+        "hostler.cli.storage_export:attachment",
+        "Devices of other hosts that are to be here.",
+    ),
     "array": ("hostler.cli.storage_array:array", "Arrays of md: made, mended, grown, ended."),
     "btrfs": (
         "hostler.cli.storage_btrfs:btrfs",
@@ -27,6 +31,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "copy": ("hostler.cli.storage_copy:copy", "Copy files, and prove that the copy is equal."),
     "declare": ("hostler.cli.storage_drift:declare", "Print what hosts have now as TOML."),
     "drift": ("hostler.cli.storage_drift:drift", "Compare hosts with what a file declares."),
+    "export": (
+        "hostler.cli.storage_export:export",
+        "Devices that other hosts may have.",
+    ),
     "filesystem": (
         "hostler.cli.storage_filesystem:filesystem",
         "Make, wipe, label, grow and check filesystems.",

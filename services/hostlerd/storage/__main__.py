@@ -13,6 +13,8 @@ from hostler.api.storage.v1 import (
     copy_pb2_grpc,
     disk_pb2,
     disk_pb2_grpc,
+    export_pb2,
+    export_pb2_grpc,
     filesystem_pb2,
     filesystem_pb2_grpc,
     graph_pb2,
@@ -41,6 +43,7 @@ from hostlerd.storage.service.btrfs import BtrfsService
 from hostlerd.storage.service.copy import CopyService
 from hostlerd.storage.service.disk import DiskService
 from hostlerd.storage.service.disk_follow import Following as DiskFollowing
+from hostlerd.storage.service.export import AttachmentService, ExportService
 from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
 from hostlerd.storage.service.luks import LuksService
@@ -105,6 +108,16 @@ def build(runtime: Runtime) -> Domain:
                 copy_pb2.DESCRIPTOR.services_by_name["CopyService"],
                 copy_pb2_grpc.add_CopyServiceServicer_to_server,
                 CopyService(runtime, changing, changes),
+            ),
+            Service(
+                export_pb2.DESCRIPTOR.services_by_name["ExportService"],
+                export_pb2_grpc.add_ExportServiceServicer_to_server,
+                ExportService(runtime, kernel, changing, changes),
+            ),
+            Service(
+                export_pb2.DESCRIPTOR.services_by_name["AttachmentService"],
+                export_pb2_grpc.add_AttachmentServiceServicer_to_server,
+                AttachmentService(runtime, kernel, changing, changes),
             ),
             Service(
                 partition_pb2.DESCRIPTOR.services_by_name["PartitionService"],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hostlerd.runtime.host import Capability
-from hostlerd.storage.worker.sysfs import BLOCK
+from hostlerd.storage.worker.sysfs import BLOCK, TARGET
 
 _FILESYSTEMS = ("btrfs", "ext4", "xfs")
 
@@ -54,10 +54,26 @@ def probe_smart() -> Capability:
     return Capability("smart", False, words)
 
 
+def probe_iscsi_target() -> Capability:
+    """Whether the kernel has a target, or a module of it, which is loaded with the first export."""
+    modules = Path("/lib/modules", os.uname().release, "kernel/drivers/target/iscsi")
+    there = TARGET.is_dir() or modules.is_dir()
+    words = "" if there else "the kernel has no target (LIO), and no module of it"
+    return Capability("iscsi_target", there, words)
+
+
+def probe_iscsi_initiator() -> Capability:
+    """Whether open-iscsi is installed."""
+    there = Path("/usr/sbin/iscsiadm").exists()
+    return Capability("iscsi_initiator", there, "" if there else "open-iscsi is not installed")
+
+
 PROBES = (
     probe_block_devices,
     probe_md,
     probe_device_mapper,
     probe_smart,
+    probe_iscsi_target,
+    probe_iscsi_initiator,
     *map(_probe_filesystem, _FILESYSTEMS),
 )

@@ -21,6 +21,7 @@ from hostlerd.storage.worker.sysfs import (
     BLOCK,
     SECTOR_BYTES,
     bay,
+    exported,
     names,
     number,
     serial,
@@ -37,15 +38,15 @@ _SESSION = re.compile(r"/session(\d+)/")
 
 def devices() -> tuple[Device, ...]:
     """All block devices that have a size, or something in them, in the order of their names."""
-    found = []
+    found, away = [], exported()
     for entry in sorted(BLOCK.iterdir()):
-        device = _device(entry)
+        device = _device(entry, away)
         if device is not None and (device.size_bytes or device.backing_file):
             found.append(device)
     return tuple(found)
 
 
-def _device(entry: Path) -> Device | None:
+def _device(entry: Path, away: Mapping[str, str]) -> Device | None:
     # A partition lies in the folder of its disk.
     try:
         folder = entry.resolve(strict=True)
@@ -83,6 +84,7 @@ def _device(entry: Path) -> Device | None:
         dm_uuid=text(folder / "dm/uuid"),
         md=md(folder),
         iscsi=iscsi(str(whole)),
+        exported=away.get(number_of, ""),
         lower=names(folder / "slaves"),
         links=_links(known),
     )

@@ -47,6 +47,8 @@ _KINDS: tuple[type[DomainError], ...] = (
     *(volumes.VolumeExists, volumes.VolumeBusy, volumes.VolumeNeeded),
     *(volumes.PhysicalVolumeInUse, volumes.LuksKeyWrong, volumes.LuksHeaderDamaged),
     volumes.NotASystem,
+    *(errors.ExportExists, errors.ExportInUse, errors.ExportFailed, errors.ExportChanged),
+    *(errors.AttachmentExists, errors.AttachFailed),
     *COPIES,
 )
 _REASONS: Mapping[str, type[DomainError]] = {each.reason: each for each in _KINDS}

@@ -94,6 +94,8 @@ class Device:
     dm_uuid: str = ""
     md: MdFacts | None = None
     iscsi: IscsiFacts | None = None
+    exported: str = ""
+    """As what the kernel exports it, such as "iblock_7442/leg1"; empty if it does not."""
     lower: tuple[str, ...] = ()
     """The devices that it is built on, as the kernel's holders say."""
     links: tuple[str, ...] = ()

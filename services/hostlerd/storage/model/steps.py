@@ -19,6 +19,7 @@ from hostlerd.storage.model import (
     luks_steps,
     lvm_steps,
     lvm_volume_steps,
+    iscsi_steps,
     mount_steps,
     table_steps,
 )
@@ -26,6 +27,7 @@ from hostlerd.storage.model import (
 STEPS: tuple[type, ...] = (
     *filesystem_steps.STEPS,
     *mount_steps.STEPS,
+    *iscsi_steps.STEPS,
     *array_steps.STEPS,
     *luks_steps.STEPS,
     *lvm_steps.STEPS,

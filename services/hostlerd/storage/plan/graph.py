@@ -159,6 +159,8 @@ def _facts(device: Device) -> dict[str, str]:
     if device.bay:
         facts["enclosure"] = device.enclosure
         facts["bay"] = device.bay
+    if device.exported:
+        facts["exported_as"] = device.exported
     if device.dm_name:
         facts["dm_name"] = device.dm_name
     if device.iscsi is not None:

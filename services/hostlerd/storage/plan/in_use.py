@@ -19,6 +19,7 @@ def users(graph: Graph, node_id: str) -> tuple[str, ...]:
         uppers.setdefault(edge.lower, []).append(edge.upper)
 
     def above(lower: str) -> Iterator[str]:
+        yield from exported(nodes[lower])
         for upper in uppers.get(lower, ()):
             node = nodes[upper]
             if node.kind is Kind.MOUNT:
@@ -30,7 +31,17 @@ def users(graph: Graph, node_id: str) -> tuple[str, ...]:
             elif is_device(node) or node.kind is Kind.VOLUME_GROUP:
                 yield f"{node.name} is built on it"
 
-    return tuple(sorted(set(above(node_id))))
+    found = set(above(node_id))
+    if nodes[node_id].kind is Kind.PARTITION:
+        # Who has the disk has all of its partitions.
+        found.update(word for lower in graph.lower(node_id) for word in exported(nodes[lower]))
+    return tuple(sorted(found))
+
+
+def exported(node: Node) -> tuple[str, ...]:
+    """Say as what a device itself is exported; empty if it is not."""
+    name = node.facts.get("exported_as")
+    return (f"exported as {name}",) if name else ()
 
 
 def mounts(graph: Graph, node_id: str) -> tuple[str, ...]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hostlerd.storage.worker import (
+    attachment,
     backup,
     btrfs,
     btrfs_subvolume,
     burn_in,
+    export,
     filesystem,
     locator,
     luks,
@@ -31,6 +33,8 @@ OPERATIONS: Mapping[str, Operation] = {
     **filesystem.OPERATIONS,
     **locator.OPERATIONS,
     **mount.OPERATIONS,
+    **export.OPERATIONS,
+    **attachment.OPERATIONS,
     **restore.OPERATIONS,
     **smart.OPERATIONS,
     **md.OPERATIONS,

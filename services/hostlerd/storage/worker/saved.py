@@ -54,6 +54,16 @@ class Store:
         for draft in (*self.backups.glob(".*.draft"), *self.units.glob(TIMER_DRAFTS)):
             draft.unlink()
 
+    @property
+    def exports(self) -> Path:
+        """The folder beside it, where definitions of exports are kept."""
+        return self._folder.with_name("exports")
+
+    @property
+    def attachments(self) -> Path:
+        """The folder beside it, where definitions of attachments are kept."""
+        return self._folder.with_name("attachments")
+
     def save(self, device: Device, operation: str, more: Sequence[tuple[int, int]] = ()) -> str:
         """Keep what will be overwritten on a device, on disk; answer its name. Raises OSError.
 

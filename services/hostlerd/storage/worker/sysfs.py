@@ -6,14 +6,18 @@ Source: Linux Documentation/ABI/stable/sysfs-block, udevadm(8).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 BLOCK = Path("/sys/class/block")
 BTRFS = Path("/sys/fs/btrfs")
+TARGET = Path("/sys/kernel/config/target")
+"""What the kernel exports. Source: Linux Documentation/target/tcm_mod_builder.rst."""
 SECTOR_BYTES = 512
 """What sizes and starts are counted in, whatever the device's own sector."""
 _FILE_BYTES_MOST = 64 << 10
+_CLAIMED = re.compile(r"Major: ([0-9]+) Minor: ([0-9]+)")
 
 
 def text(path: Path) -> str:
@@ -96,3 +100,16 @@ def wwn(whole: Path, known: Mapping[str, str]) -> str:
         kind, _, rest = said.partition(".")
         return f"0x{rest}" if kind == "naa" else said
     return known.get("ID_WWN_WITH_EXTENSION", "") or known.get("ID_WWN", "")
+
+
+def exported(root: Path = TARGET) -> Mapping[str, str]:
+    """What is exported by the kernel's target, whoever has it do so: number of each device, name.
+
+    Source: Linux target_core_iblock.c, iblock_show_configfs_dev_params().
+    """
+    found = {}
+    for place in sorted(root.glob("core/iblock_*/*/info")):
+        if (claim := _CLAIMED.search(text(place))) is not None:
+            name = f"{place.parent.parent.name}/{place.parent.name}"
+            found[f"{int(claim[1])}:{int(claim[2])}"] = name
+    return found

@@ -31,7 +31,7 @@ _MOUNTINFO_BYTES_MOST = 16 << 20
 def refuse_if_used(device: Device, probe: Probe) -> None:
     """Raise Refused, naming who uses the device, a partition of it, or the disk that it is on."""
     users = sorted({*_holders(device), *_mounts(device), *_swaps(device), *_loops(device)})
-    users += _volume_group(device, probe)
+    users += [*_volume_group(device, probe), *_exports(device)]
     if users:
         raise _busy(device.target, users)
     # Only to ask: tools claim it themselves.
@@ -116,6 +116,13 @@ def _loops(device: Device) -> Iterator[str]:
     for entry in sysfs.BLOCK.glob("loop*/loop/backing_file"):
         if number_of(sysfs.text(entry)) in numbers:
             yield f"{entry.parent.parent.name} lies on it"
+
+
+def _exports(device: Device) -> Iterator[str]:
+    numbers = _numbers(device) | {sysfs.text(device.whole / "dev")}
+    for number, name in sysfs.exported().items():
+        if number in numbers:
+            yield f"exported as {name}"
 
 
 def _volume_group(device: Device, probe: Probe) -> list[str]:
