@@ -152,6 +152,9 @@ def test_arrays_may_be_members():
         (wanted("raid0", "a", "b", spares=words("c")), "spares"),
         (wanted("raid0", "a", "b", chunk_bytes=5000), "chunk_bytes"),
         (wanted("raid0", "a", "b", assume_clean=True), "assume_clean"),
+        (wanted("raid0", "a", "b", write_mostly=1), "write_mostly_count"),
+        (wanted("raid1", "a", "b", write_mostly=2), "write_mostly_count"),
+        (wanted("raid1", "a", "b", write_mostly=-1), "write_mostly_count"),
         *[
             (wanted("raid1", "a", "b", name=name), "name")
             for name in ("", "a b", "../x", "-x", "d\u00e4ta", "x" * 25, "a\n", "a/b", "$(reboot)")
@@ -184,6 +187,8 @@ def test_what_is_odd_though_not_wrong_is_told():
     plan = array_create.create(wanted("raid1", "a", "b", assume_clean=True), (), small.graph)
     assert [one.code for one in plan.notices] == ["SIZE_WASTED", "ASSUMED_CLEAN"]
     assert plan.steps[0].assume_clean
+    plan = array_create.create(wanted("raid1", "a", "b", write_mostly=1), (), small.graph)
+    assert plan.steps[0].write_mostly == 1 and "the last 1 at need" in plan.steps[0].describe()
     assert not array_create.create(wanted("raid1", "b", "c"), (), small.graph).steps[0].assume_clean
 
 

@@ -121,6 +121,13 @@ def get(state: State, name: str) -> None:
 @click.option(
     "--assume-clean", is_flag=True, help="The disks are known to be alike: do not synchronise them."
 )
+@click.option(
+    "--write-mostly",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Of raid1: read the last N devices only when the others cannot be.",
+)
 @pass_state
 def create(state: State, /, name: str, devices: Sequence[str], **options: Any) -> None:
     """Create an array of devices, or of arrays. What they hold is lost."""
@@ -132,6 +139,7 @@ def create(state: State, /, name: str, devices: Sequence[str], **options: Any) -
         layout=options["layout"],
         chunk_bytes=options["chunk"],
         assume_clean=options["assume_clean"],
+        write_mostly_count=options["write_mostly"],
     )
     if options["no_bitmap"]:
         request.bitmap = False

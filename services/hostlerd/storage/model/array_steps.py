@@ -20,6 +20,7 @@ class CreateArray:
     chunk_bytes: int = 0
     bitmap: bool = False
     assume_clean: bool = False
+    write_mostly: int = 0
     survives_boot = True
     repeatable = False
 
@@ -30,6 +31,7 @@ class CreateArray:
         words += [f"with chunks of {self.chunk_bytes} bytes"] if self.chunk_bytes else []
         words += ["with a bitmap"] if self.bitmap else []
         words += ["taken for clean as it is"] if self.assume_clean else []
+        words += [f"reading the last {self.write_mostly} at need"] if self.write_mostly else []
         of = "; ".join(one.describe() for one in self.devices)
         spare = "; ".join(one.describe() for one in self.spares)
         beside = f", and of spares: {spare}" if spare else ""

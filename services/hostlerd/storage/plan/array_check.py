@@ -24,6 +24,8 @@ class Wanted:
     chunk_bytes: int = 0
     bitmap: bool = False
     assume_clean: bool = False
+    write_mostly: int = 0
+    """So many of the last devices are read only when the others cannot be."""
 
 
 def check(wanted: Wanted) -> None:
@@ -45,6 +47,10 @@ def _faults(wanted: Wanted) -> Iterator[tuple[str, str]]:
         yield "chunk_bytes", "raid1 has no chunks"
     elif chunk and not (CHUNK_LEAST_BYTES <= chunk <= CHUNK_MOST_BYTES and chunk.bit_count() == 1):
         yield "chunk_bytes", f"a power of 2 from {CHUNK_LEAST_BYTES} to {CHUNK_MOST_BYTES}"
+    if wanted.write_mostly and wanted.level != "raid1":
+        yield "write_mostly_count", f"{wanted.level} reads from all of its devices"
+    elif wanted.write_mostly and not 0 < wanted.write_mostly < len(wanted.devices):
+        yield "write_mostly_count", "must be fewer than there are devices"
     if wanted.level == "raid0":
         for field in ("bitmap", "assume_clean"):
             if getattr(wanted, field):

@@ -62,6 +62,7 @@ def create(wanted: Wanted, arrays: Sequence[Array], graph: Graph) -> Plan:
         chunk_bytes=wanted.chunk_bytes,
         bitmap=wanted.bitmap,
         assume_clean=wanted.assume_clean,
+        write_mostly=wanted.write_mostly,
     )
     return Plan(
         (step,),

@@ -67,6 +67,7 @@ class ArrayService:
             chunk_bytes=request.chunk_bytes,
             bitmap=request.bitmap if request.HasField("bitmap") else redundant,
             assume_clean=request.assume_clean,
+            write_mostly=request.write_mostly_count,
         )
         change = await self._change(request, partial(array_create.create, wanted), request.name)
         return pb.CreateArrayResponse(array=await self._after(request, request.name), change=change)

@@ -48,7 +48,11 @@ def create(request: Request, tools_: Tools) -> dict[str, Any]:
     if request["level"] != "raid0":
         argv += ["--bitmap=internal" if request["bitmap"] else "--bitmap=none"]
     argv += ["--assume-clean"] if request["assume_clean"] else []
-    tools_.run([*argv, *(one.path for one in (*devices, *spares))])
+    paths = [one.path for one in devices]
+    if mostly := request["write_mostly"]:
+        # It holds for the devices that come after it.
+        paths.insert(len(paths) - mostly, "--write-mostly")
+    tools_.run([*argv, *paths, *(one.path for one in spares)])
     for holder in sysfs.names(devices[0].folder / "holders"):
         if made := md_look.read(sysfs.BLOCK / holder):
             return {"name": made.name, "uuid": made.uuid}
@@ -266,6 +270,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "chunk_bytes": whole(0, 64 << 20),
             "bitmap": flag,
             "assume_clean": flag,
+            "write_mostly": whole(0, _MEMBERS_MOST - 1),
         },
         create,
         overwrites=("devices", "spares"),
