@@ -44,10 +44,10 @@ from hostlerd.storage.model import (
     copy_steps,
     disk_steps,
     filesystem_steps,
+    iscsi_steps,
     luks_steps,
     lvm_steps,
     lvm_volume_steps,
-    iscsi_steps,
     mount_steps,
     table_steps,
 )
@@ -74,7 +74,15 @@ MODULES = {
     "ssl": (deployment_steps, chain),
     "storage": (
         *(filesystem_steps, array_steps, backup_steps, table_steps, btrfs_steps),
-        *(mount_steps, copy_steps, disk_steps, lvm_steps, lvm_volume_steps, luks_steps, iscsi_steps),
+        *(
+            mount_steps,
+            copy_steps,
+            disk_steps,
+            lvm_steps,
+            lvm_volume_steps,
+            luks_steps,
+            iscsi_steps,
+        ),
     ),
     "bundle": (pushing,),
     "authority": (authority,),

@@ -16,10 +16,10 @@ from hostlerd.storage.model import (
     copy_steps,
     disk_steps,
     filesystem_steps,
+    iscsi_steps,
     luks_steps,
     lvm_steps,
     lvm_volume_steps,
-    iscsi_steps,
     mount_steps,
     table_steps,
 )
