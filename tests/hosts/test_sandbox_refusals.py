@@ -107,7 +107,7 @@ OF_RESTORE = OF_ROOT | {
 # As that one, but that it talks to no network.
 OF_COPIER = OF_RESTORE - {"internet_socket"}
 # uid 0 without those to pass over modes: files of root's are open to it for reading.
-OF_EXPORTS = {"open_a_block_device", "list_home_of_root", "write_sysctl_outside_net"}
+OF_EXPORTS = {"open_a_block_device", "list_home_of_root"}
 # Each unit: its domain, its capabilities, and what of the probe's attempts it can do, and why.
 UNITS: dict[str, tuple[str, set[int], set[str]]] = {
     "hostler-netns.service": ("netns", NETNS, OF_NETNS),
