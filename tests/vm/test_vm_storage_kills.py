@@ -1,7 +1,7 @@
 """The storage daemon and its worker are killed while they change arrays of md, which guests have.
 
 The same as in tests/kernel/test_journal_kills_storage.py, on a host as the packages make it. A
-guest is slow: of each change two points are tried, with HOSTLER_SOAK=1 eight.
+guest is slow: of two changes two points each are tried, with HOSTLER_SOAK=1 eight of all six.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.soak, pytest.mark.timeout(7200)]
 
 DISK_BYTES = 64 << 20
 POINTS = 4 if SOAK else 1
+SHORT = ("create", "replace")
 #: Where more may happen before the daemon is there again than was asked for.
 FIRST = {"replace": "after ReplaceMember", "stop": "after StopArray"}
 
@@ -30,6 +31,8 @@ def test_with_a_kill_arrays_are_old_new_or_told(guests: Suite) -> None:
     # What it has is what these need of a place.
     place: Any = GuestPlace(guests, guest)
     for index, row in enumerate(ARRAY_ROWS):
+        if not (SOAK or row.name in SHORT):
+            continue
         seen = counted(place, row, place.worker)
         for turn in range(POINTS):
             number = 1 + (7 * index + 5 * turn + 8) % len(seen.points)
