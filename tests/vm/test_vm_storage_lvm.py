@@ -224,7 +224,7 @@ def test_a_template_is_cloned_grown_and_made_a_host_of_its_own(guests: Suite, vm
     vm1.run(["umount", AT])
     words = ("vg/debian", "web", "--size", "48M", "--hostname", "web")
     made = storage(guests, "lvm", "clone", *words)
-    assert made["clone"]["active"] and made["clone"]["size_bytes"] == str(48 * MIB)
+    assert made["clone"]["active"] and made["clone"]["size_bytes"] == 48 * MIB
     assert not storage(guests, "lvm", "clone", *words)["change"]["changed"]
     uuids = [
         vm1.run(["blkid", "-p", "-s", "UUID", "-o", "value", f"/dev/vg/{one}"]).stdout

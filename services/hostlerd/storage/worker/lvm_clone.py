@@ -26,6 +26,8 @@ def clone(request: Request, tools_: Tools) -> dict[str, Any]:
     template, name = volume(request, group), str(request["name"])
     refuse_name(group, name)
     kept = lvm_saved.keep(request.store, devices, group, tools_)
+    # Of a thin volume, too, LVM asks for it.
+    lvm_tool.load("snapshot")
     words = ("--snapshot", "--setactivationskip", "n", "--name", name)
     argv = lvm_tool.argv("lvcreate", devices, *words, f"{group.name}/{template.name}")
     tools_.run(argv)
