@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import secrets
 import subprocess
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
@@ -20,10 +21,11 @@ from pathlib import Path
 
 from vm_channel import Answer
 from vm_errors import CommandFailed, GuestError
-from vm_machine import FIRST_DISK_SLOT, Machine, Running
+from vm_machine import FIRST_DISK_SLOT, ROOT, Machine, Running, overlay
 
 BOOT_TIMEOUT_S = 420.0
 RESUME_TIMEOUT_S = 60.0
+PULL_TIMEOUT_S = 60.0
 # How much longer than the command itself its answer may take.
 MARGIN_S = 30.0
 Done = subprocess.CompletedProcess[str]
@@ -75,7 +77,10 @@ class Guest:
         self.machine = machine
         self.ipv4 = ipv4
         self.ipv6 = ipv6
-        self.disks: dict[str, Path] = {}
+        self.disks: dict[str, Path | None] = {}
+        """By serial number, in the order of their slots; None where one was pulled."""
+        self.root = ROOT
+        """What it boots from; if that is another, its own root disk is left out."""
         self._running: Running | None = None
 
     @property
@@ -113,7 +118,7 @@ class Guest:
         """
         if self._running is not None:
             raise GuestError(f"{self.name} is on")
-        self._running = Running(self.machine, self.machine.argv(self.disks, rtc))
+        self._running = Running(self.machine, self.machine.argv(self.disks, rtc, self.root))
         try:
             self._running.channel.greeted.result(BOOT_TIMEOUT_S)
         except (NotInTime, GuestError) as e:
@@ -192,19 +197,48 @@ class Guest:
 
     # -- disks
 
-    def add_disk(self, serial: str, size_bytes: int) -> str:
-        """Plug in an empty disk; answers its device, such as /dev/vdb. It stays over boots."""
-        path = self.machine.folder / f"{serial}.img"
-        with path.open("xb") as file:
-            file.truncate(size_bytes)
+    def add_disk(self, serial: str, size_bytes: int, like: Path | None = None) -> str:
+        """Plug in a disk; answers its device, such as /dev/vdb. It stays over boots.
+
+        It is empty, or begins as a disk of qcow2 does that nobody writes to any more.
+        """
+        drive: dict[str, object]
+        path = self.machine.folder / f"{serial}.{'raw' if like is None else 'qcow2'}"
+        file_of = {"driver": "file", "filename": str(path), "cache": {"no-flush": True}}
+        if like is None:
+            drive = file_of
+            with path.open("xb") as file:
+                file.truncate(size_bytes)
+        else:
+            drive = {"driver": "qcow2", "file": file_of, "cache": {"no-flush": True}}
+            overlay(like, path, size_bytes)
         self.disks[serial] = path
         order = self.running.monitor.order
-        drive = {"driver": "file", "filename": str(path), "cache": {"no-flush": True}}
         order("blockdev-add", {"node-name": f"drive-{serial}", **drive})
         plug = {"driver": "virtio-blk-pci", "drive": f"drive-{serial}", "serial": serial}
         slot = FIRST_DISK_SLOT + len(self.disks) - 1
         order("device_add", {**plug, "id": serial, "addr": f"{slot:x}"})
         return self.disk(serial)
+
+    def pull_disk(self, serial: str) -> None:
+        """Pull a disk out, whatever is done with it; it is not there after a boot either."""
+        self.disks[serial] = None
+        self.running.monitor.order("device_del", {"id": serial})
+        end = time.monotonic() + PULL_TIMEOUT_S
+        while serial in self.run(["lsblk", "-dno", "SERIAL"]).stdout.split():
+            if time.monotonic() > end:
+                raise GuestError(f"{self.name} does not let go of {serial}")
+            time.sleep(0.2)
+        # udev has mdadm take out what is unplugged: until it is through, a plan is soon another.
+        self.run(["udevadm", "settle", "--timeout=60"], timeout_s=90)
+
+    def throttle_disk(self, serial: str, bytes_per_second: int) -> None:
+        """Have a disk take no more than so much; 0: all that it can."""
+        zeros = dict.fromkeys(("bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+        # What QEMU calls a disk of virtio is its PCI device; what takes the data is below it.
+        backend = f"/machine/peripheral/{serial}/virtio-backend"
+        limits = {"id": backend, "bps": bytes_per_second, **zeros}
+        self.running.monitor.order("block_set_io_throttle", limits)
 
     def disk(self, serial: str) -> str:
         """The device of a disk, once the guest has found it. Raises CommandFailed."""

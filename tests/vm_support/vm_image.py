@@ -36,7 +36,8 @@ TOOLS = {
 PACKAGES = (
     *rootfs.PACKAGES,
     *("udev", "e2fsprogs", "initramfs-tools", "zstd", "linux-image-cloud-amd64"),
-    *("nbdkit", "nbd-client", "mdadm", "lvm2", "cryptsetup-bin", "open-iscsi"),
+    *("nbdkit", "nbd-client", "mdadm", "lvm2", "cryptsetup-bin", "open-iscsi", "btrfs-progs"),
+    "smartmontools",
 )
 # What the kernel has as modules and needs to find its root; fewer load faster.
 MODULES = ("virtio_pci", "virtio_blk")

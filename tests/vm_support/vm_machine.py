@@ -31,10 +31,17 @@ PROCESSOR = "Nehalem"
 START_TIMEOUT_S = 60.0
 # Where the disks sit on the bus; guests find each at the same place after every boot.
 FIRST_DISK_SLOT = 0x10
+ROOT = "/dev/vda"
 KERNEL_WORDS = (
-    "root=/dev/vda rw rootfstype=ext4 console=ttyS0 loglevel=5 systemd.show_status=1"
+    "rw rootfstype=ext4 console=ttyS0 loglevel=5 systemd.show_status=1"
     " net.ifnames=0 mitigations=off nokaslr panic=-1"
 )
+
+
+def overlay(below: Path, path: Path, size_bytes: int) -> None:
+    """Make a disk that begins as another of qcow2 does, which nobody may write to any more."""
+    argv = ["create", "-q", "-f", "qcow2", "-b", str(below), "-F", "qcow2", str(path)]
+    subprocess.run([QEMU_IMG, *argv, str(size_bytes)], check=True, timeout=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +91,13 @@ class Machine:
         argv = ["create", "-q", "-f", "qcow2", "-b", str(below), "-F", kind, str(self.root)]
         subprocess.run([QEMU_IMG, *argv], check=True, timeout=60)
 
-    def argv(self, disks: Mapping[str, Path], rtc: datetime | None) -> list[str]:
-        """The command that starts it."""
+    def argv(
+        self, disks: Mapping[str, Path | None], rtc: datetime | None, root: str = ROOT
+    ) -> list[str]:
+        """The command that starts it; where a disk was pulled (None), its slot stays empty.
+
+        With another `root` its own root disk is left out: it boots from those disks alone.
+        """
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in self.ports)
         clock = "utc" if rtc is None else rtc.strftime("%Y-%m-%dT%H:%M:%S")
         words = [
@@ -94,21 +106,25 @@ class Machine:
             *("-smp", str(CPUS), "-m", str(MEMORY_MIB), "-rtc", f"base={clock}"),
             *("-display", "none", "-serial", f"file:{self.folder}/console.log"),
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd)),
-            *("-append", KERNEL_WORDS),
+            *("-append", f"root={root} {KERNEL_WORDS}"),
             *("-qmp", f"unix:{self.folder}/monitor.sock,server=on,wait=off"),
             *("-device", "virtio-rng-pci,addr=3", "-device", "virtio-serial-pci,addr=4"),
             *("-chardev", f"socket,id=agent,path={self.folder}/agent.sock,server=on,wait=off"),
             *("-device", f"virtserialport,chardev=agent,name={PORT}"),
-            # What the guest has flushed is in this machine's page cache, which outlives QEMU.
-            *("-drive", f"if=none,id=root,file={self.root},format=qcow2,cache=unsafe"),
-            *("-device", "virtio-blk-pci,drive=root,serial=root,addr=5"),
             *("-netdev", f"user,id=near,ipv6=off,restrict=on{forwards}"),
             *("-device", "virtio-net-pci,netdev=near,romfile=,addr=6"),
             *("-netdev", self.lan.word),
             *("-device", f"virtio-net-pci,netdev=lan,mac={self.mac},romfile=,addr=7"),
         ]
+        if root == ROOT:
+            # What the guest has flushed is in this machine's page cache, which outlives QEMU.
+            words += ["-drive", f"if=none,id=root,file={self.root},format=qcow2,cache=unsafe"]
+            words += ["-device", "virtio-blk-pci,drive=root,serial=root,addr=5"]
         for slot, (serial, path) in enumerate(disks.items(), FIRST_DISK_SLOT):
-            drive = f"if=none,id=drive-{serial},file={path},format=raw,cache=unsafe"
+            if path is None:
+                continue
+            form = path.suffix.removeprefix(".")
+            drive = f"if=none,id=drive-{serial},file={path},format={form},cache=unsafe"
             device = (
                 f"virtio-blk-pci,drive=drive-{serial},serial={serial},id={serial},addr={slot:x}"
             )

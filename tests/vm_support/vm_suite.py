@@ -99,6 +99,11 @@ class Suite:
         self.release()
         shutil.rmtree(self.folder)
 
+    @property
+    def golden_root(self) -> Path:
+        """The root disk that all guests begin with; nobody writes to it any more."""
+        return self._golden.root
+
     # -- guests
 
     def take(self, *names: str) -> tuple[Guest, ...]:
