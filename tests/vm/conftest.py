@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -82,9 +83,16 @@ def suite() -> Iterator[Suite]:
 
 
 @pytest.fixture
-def guests(suite: Suite, request: pytest.FixtureRequest) -> Iterator[Suite]:
+def guests(
+    suite: Suite,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Suite]:
     """Guests to take; they end with the test, and a failed one shows their journals."""
     start = time.monotonic()
+    # The client keeps where audit logs ended: that of an earlier test's vm1 was another log.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "client"))
     try:
         yield suite
         if request.node.stash.get(FAILED, False):
