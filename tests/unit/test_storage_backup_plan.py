@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostlerd.runtime.errors import InvalidRequest
-from hostlerd.storage.errors import BackupNotFound, SnapshotNotFound
+from hostlerd.storage.errors.backups import BackupNotFound, SnapshotNotFound
 from hostlerd.storage.model.backup import (
     Backup,
     Definition,

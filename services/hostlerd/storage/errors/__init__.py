@@ -308,76 +308,10 @@ class SubvolumeChanged(DomainError):
     code, reason = Code.ABORTED, "SUBVOLUME_CHANGED"
 
 
-class BackupNotFound(DomainError):
-    """No backup of this host is called that."""
-
-    code, reason = Code.NOT_FOUND, "BACKUP_NOT_FOUND"
-
-
-class BackupBusy(DomainError):
-    """Something of the backup goes on that has to be over before."""
-
-    code, reason = Code.FAILED_PRECONDITION, "BACKUP_BUSY"
-
-
-class BackupDamaged(DomainError):
-    """What defines the backup cannot be read."""
-
-    code, reason = Code.DATA_LOSS, "BACKUP_DAMAGED"
-
-
-class BackupIncomplete(DomainError):
-    """Some files could not be read: the snapshot is without them."""
-
-    code, reason = Code.FAILED_PRECONDITION, "BACKUP_INCOMPLETE"
-
-
-class DrillFailed(DomainError):
-    """The backup cannot be restored as it was; the message names what is damaged."""
-
-    code, reason = Code.DATA_LOSS, "DRILL_FAILED"
-
-
-class RepositoryMissing(DomainError):
-    """No repository is where one was."""
-
-    code, reason = Code.FAILED_PRECONDITION, "REPOSITORY_MISSING"
-
-
-class RepositoryChanged(DomainError):
-    """Another repository is where the backup's own was."""
-
-    code, reason = Code.FAILED_PRECONDITION, "REPOSITORY_CHANGED"
-
-
-class RepositoryLocked(DomainError):
-    """Somebody else works on the repository."""
-
-    code, reason = Code.FAILED_PRECONDITION, "REPOSITORY_LOCKED"
-
-
-class PasswordWrong(DomainError):
-    """The password does not open the repository, or its keys are damaged."""
-
-    code, reason = Code.FAILED_PRECONDITION, "PASSWORD_WRONG"
-
-
 class SecretUnusable(DomainError):
     """A file of secrets is not there, is not root's alone, or holds something else."""
 
     code, reason = Code.FAILED_PRECONDITION, "SECRET_UNUSABLE"
-
-
-class SnapshotNotFound(DomainError):
-    """The backup has no such snapshot."""
-
-    code, reason = Code.NOT_FOUND, "SNAPSHOT_NOT_FOUND"
-
-
-class SnapshotLacksIt(DomainError):
-    """The snapshot has nothing of what was to be restored."""
-
-    code, reason = Code.NOT_FOUND, "SNAPSHOT_LACKS_IT"
 
 
 class TargetUnusable(DomainError):
@@ -390,12 +324,6 @@ class NoSpace(DomainError):
     """The place has too little room for what is to be restored."""
 
     code, reason = Code.FAILED_PRECONDITION, "NO_SPACE"
-
-
-class ResticFailed(DomainError):
-    """restic did not do it; the message has its words."""
-
-    code, reason = Code.FAILED_PRECONDITION, "RESTIC_FAILED"
 
 
 class RunLost(DomainError):
@@ -456,51 +384,3 @@ class SwapNeeded(DomainError):
     """Memory and the other areas would not hold what is swapped to this one."""
 
     code, reason = Code.FAILED_PRECONDITION, "SWAP_NEEDED"
-
-
-class ExportNotFound(DomainError):
-    """No export of this host is called that."""
-
-    code, reason = Code.NOT_FOUND, "EXPORT_NOT_FOUND"
-
-
-class ExportExists(DomainError):
-    """There is an export of that name, of another device."""
-
-    code, reason = Code.ALREADY_EXISTS, "EXPORT_EXISTS"
-
-
-class ExportInUse(DomainError):
-    """Others have it now; the metadata tells who. Nothing was done."""
-
-    code, reason = Code.FAILED_PRECONDITION, "EXPORT_IN_USE"
-
-
-class ExportFailed(DomainError):
-    """The kernel does not export it; the message has its words. All is as it was before."""
-
-    code, reason = Code.FAILED_PRECONDITION, "EXPORT_FAILED"
-
-
-class ExportChanged(DomainError):
-    """The export is another one than when the plan was made. Nothing was done."""
-
-    code, reason = Code.ABORTED, "EXPORT_CHANGED"
-
-
-class AttachmentNotFound(DomainError):
-    """No attachment of this host is called that."""
-
-    code, reason = Code.NOT_FOUND, "ATTACHMENT_NOT_FOUND"
-
-
-class AttachmentExists(DomainError):
-    """There is such an attachment, defined in another way: delete it before."""
-
-    code, reason = Code.ALREADY_EXISTS, "ATTACHMENT_EXISTS"
-
-
-class AttachFailed(DomainError):
-    """The other host did not let this one in, or its device did not come."""
-
-    code, reason = Code.FAILED_PRECONDITION, "ATTACH_FAILED"

@@ -16,7 +16,7 @@ from typing import Any
 from hostlerd.runtime.errors import DomainError, InvalidRequest, Violation
 from hostlerd.runtime.steps import Step, canonical
 from hostlerd.storage import errors
-from hostlerd.storage.errors import volumes
+from hostlerd.storage.errors import backups, exports, volumes
 from hostlerd.storage.errors.copies import COPIES
 
 SOCKET = Path("/run/hostler/storage-worker.sock")
@@ -35,11 +35,11 @@ _KINDS: tuple[type[DomainError], ...] = (
     *(errors.ArrayExists, errors.ArrayBusy, errors.LastCopy),
     *(errors.DeviceTooSmall, errors.BtrfsBusy, errors.BtrfsRefused),
     *(errors.SubvolumeExists, errors.SubvolumeBusy, errors.SubvolumeChanged),
-    *(errors.BackupNotFound, errors.BackupBusy, errors.BackupDamaged, errors.BackupIncomplete),
-    *(errors.DrillFailed, errors.RepositoryMissing, errors.RepositoryChanged),
-    *(errors.RepositoryLocked, errors.PasswordWrong, errors.SecretUnusable),
-    *(errors.SnapshotNotFound, errors.SnapshotLacksIt, errors.TargetUnusable, errors.NoSpace),
-    *(errors.ResticFailed, errors.RunLost, errors.RunStopped),
+    *(backups.BackupNotFound, backups.BackupBusy, backups.BackupDamaged, backups.BackupIncomplete),
+    *(backups.DrillFailed, backups.RepositoryMissing, backups.RepositoryChanged),
+    *(backups.RepositoryLocked, backups.PasswordWrong, errors.SecretUnusable),
+    *(backups.SnapshotNotFound, backups.SnapshotLacksIt, errors.TargetUnusable, errors.NoSpace),
+    *(backups.ResticFailed, errors.RunLost, errors.RunStopped),
     *(errors.UnitNotOurs, errors.UnitChanged, errors.MountBusy, errors.MountFailed),
     *(errors.MountPointStrange, errors.LinkMissing, errors.SwapNeeded, errors.WorkerGoesOn),
     errors.NotInEnclosure,
@@ -47,8 +47,8 @@ _KINDS: tuple[type[DomainError], ...] = (
     *(volumes.VolumeExists, volumes.VolumeBusy, volumes.VolumeNeeded),
     *(volumes.PhysicalVolumeInUse, volumes.LuksKeyWrong, volumes.LuksHeaderDamaged),
     volumes.NotASystem,
-    *(errors.ExportExists, errors.ExportInUse, errors.ExportFailed, errors.ExportChanged),
-    *(errors.AttachmentExists, errors.AttachFailed),
+    *(exports.ExportExists, exports.ExportInUse, exports.ExportFailed, exports.ExportChanged),
+    *(exports.AttachmentExists, exports.AttachFailed),
     *COPIES,
 )
 _REASONS: Mapping[str, type[DomainError]] = {each.reason: each for each in _KINDS}

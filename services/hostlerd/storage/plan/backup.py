@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import Notice, Plan, fingerprint
-from hostlerd.storage.errors import BackupNotFound, SnapshotNotFound
+from hostlerd.storage.errors.backups import BackupNotFound, SnapshotNotFound
 from hostlerd.storage.model.backup import (
     SNAPSHOT,
     Backup,

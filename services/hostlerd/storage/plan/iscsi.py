@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.runtime.steps import Notice, Plan, canonical, fingerprint
 from hostlerd.storage.errors import (
-    AttachmentExists,
     DeviceAmbiguous,
     DeviceBusy,
     DeviceReadOnly,
     DeviceTooSmall,
-    ExportExists,
-    ExportInUse,
     LinkMissing,
 )
+from hostlerd.storage.errors.exports import AttachmentExists, ExportExists, ExportInUse
 from hostlerd.storage.model import iscsi as model
 from hostlerd.storage.model.graph import Graph, Kind, Node
 from hostlerd.storage.model.iscsi import Attachment, AttachmentState, Export, ExportState

@@ -15,7 +15,7 @@ from hostlerd.runtime.call import PROGRESS
 from hostlerd.runtime.changes import Changes, Done
 from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.steps import Plan
-from hostlerd.storage.errors import BackupNotFound
+from hostlerd.storage.errors.backups import BackupNotFound
 from hostlerd.storage.kernel.backups import Backups, refuse_calendar
 from hostlerd.storage.kernel.changing import Changing
 from hostlerd.storage.model.backup import Backup, Outcome
