@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from hosts_witness import eventually
 from vm_guest import Guest
 from vm_suite import Suite
 
@@ -117,9 +116,7 @@ def test_a_disk_of_a_mirror_is_pulled_and_replaced_while_it_is_mounted(
     codes = {one["code"] for one in storage(guests, "health", check=False)["reasons"]}
     assert "GROUP_INCOMPLETE" not in codes
 
-    vm1.running.monitor.order("device_del", {"id": "b"})
-    eventually(lambda: "b" not in vm1.run(["lsblk", "-dno", "SERIAL"]).stdout.split(), 60)
-    vm1.run(["udevadm", "settle", "--timeout=60"], timeout_s=90)
+    vm1.pull_disk("b")
     reasons = storage(guests, "health", check=False)["reasons"]
     assert "GROUP_INCOMPLETE" in {one["code"] for one in reasons}, reasons
     assert storage(guests, "lvm", "get", "vg")["group"]["missing"] == 1
