@@ -15,7 +15,9 @@ from pending_host import ALICE, BOB, PendingHost, call_of, new_group, until
 from hostler.api.common.v1 import change_pb2
 from hostlerd.pending import place as files
 from hostlerd.pending.documents import MAX_BYTES, MAX_ENTRIES, Part, encode
+from hostlerd.pending.place import Place
 from hostlerd.runtime import call as call_context
+from hostlerd.runtime import standing
 from hostlerd.runtime.errors import DomainError, InvalidRequest, StepFailed
 from hostlerd.runtime.pending_errors import (
     ConfirmNeedsOutside,
@@ -286,6 +288,25 @@ def test_a_killed_daemon_leaves_what_can_still_be_confirmed(host: PendingHost) -
     host.netns.reconcile()
     assert host.firewall.confirm(group) is not None
     assert host.netns.confirm(group) is None
+
+
+def test_a_decision_in_the_midst_of_a_look_is_seen_whole(
+    host: PendingHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the file of the group and what the watcher tells, it decided to keep the group."""
+    group = opened(host)
+    read_parts = standing._parts
+
+    def confirmed_meanwhile(place: Place) -> dict[str, Part]:
+        parts = read_parts(place)
+        monkeypatch.undo()
+        assert host.netns.confirm(group) is None
+        return parts
+
+    assert host.firewall.confirm(group) is not None
+    monkeypatch.setattr(standing, "_parts", confirmed_meanwhile)
+    seen = standing.look(host.place)
+    assert (seen.stage, seen.confirmed) == (Stage.NONE, ())
 
 
 def test_a_boot_takes_back_and_history_says_so(tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ class Standing:
 
 def look(place: Place) -> Standing:
     """Answer what is pending. Raises Malformed if a file of the watcher cannot be read."""
+    standing = _look(place)
+    while standing.stage is Stage.WAITING and not place.group.exists():
+        # It was decided in the midst of reading: half of this was so before, half after.
+        standing = _look(place)
+    return standing
+
+
+def _look(place: Place) -> Standing:
     # In this order: a decision renames the first file to one of the other two.
     group = files.read(Group, place.group)
     stage = Stage.WAITING
