@@ -67,13 +67,18 @@ class FilesChange(RpcChange):
 
 
 class ApplyFiles(FilesChange):
-    """Makes hosts have the rulesets of their files; with `prune` they have no others after it."""
+    """Makes hosts have the rulesets of their files, and none of those that are `absent`.
+
+    With `prune` they have no others after it.
+    """
 
     def __init__(
         self, files: Files, *, force: bool = False, cut_established: bool = False,
-        prune: bool = False,
+        prune: bool = False, absent: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        request = ruleset_pb2.ApplyRulesetsRequest(force=force, cut_established=cut_established)
+        request = ruleset_pb2.ApplyRulesetsRequest(
+            force=force, cut_established=cut_established, delete_names=absent
+        )
         super().__init__(APPLY_RULESETS, request, files)
         self._prune = prune
         self._deleted: dict[str, tuple[str, ...]] = {}
@@ -90,6 +95,7 @@ class ApplyFiles(FilesChange):
             there = await session.list_all(LIST_RULESETS, request)
             named = {each.ruleset.name for each in self._files[session.host.name]}
             names = (each.name for each in there.rulesets)
+            named.update(self._base.delete_names)
             self._deleted[session.host.name] = tuple(n for n in names if n not in named)
         return await super().plan(session)
 

@@ -114,7 +114,11 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _load(path: Path) -> RulesetFile:
-    document = Document.read(path)
+    return ruleset_of(Document.read(path))
+
+
+def ruleset_of(document: Document) -> RulesetFile:
+    """The ruleset that a document says. Raises one ConfigError that lists its mistakes."""
     problems = Problems(document, lambda where: entry_of(document, where))
     table = dict(document.table)
     selectors = _selectors(table.pop(HOSTS, []), problems)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hostler.api.ssl.v1 import deployment_pb2
 from hostler.channel import rpc
+from hostler.config import ConfigError
+from hostler.core.files import read_bounded
 from hostler.core.ssl.together import together
 from hostler.outcome import settled
 from hostler.results import CallFailed, HostError
@@ -22,6 +25,18 @@ _LIST = rpc(deployment_pb2, "DeploymentService", "ListDeployments")
 GONE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 # Servers take their time to serve what is new, and once more if it is taken back.
 _RUN_S = 300.0
+_MOST_BYTES = 1 << 20
+
+
+def read_certificates(path: Path) -> str:
+    """A file of certificates in PEM, to be installed. Raises ConfigError, also if it has a key."""
+    try:
+        text = read_bounded(path, _MOST_BYTES).decode("ascii")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if "PRIVATE KEY-----" in text:
+        raise ConfigError(f"{path}: has a private key in it, which is not sent anywhere")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

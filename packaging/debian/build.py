@@ -38,6 +38,7 @@ INPUTS = (
     *("packaging/requirements/client.txt", "packaging/requirements/daemon.txt"),
 )
 NEVER = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+COLLECTIONS = ROOT / "client" / "ansible_collections"
 GENERATED = ROOT / "client" / "hostler" / "api"
 # A process of root gets the stubs and the pure code that both sides run, nothing else of ours.
 DAEMON_PARTS = {"__init__.py", "py.typed", "api", "core"}
@@ -281,12 +282,16 @@ def put_unit(stage: Path, name: str, version: str) -> None:
 
 
 def stage_client(stage: Path, version: str, cache: Path, wheel: Path) -> None:
-    """Stage hostler-client: its code tree and the command."""
+    """Stage hostler-client: its code tree, the command, and the modules for Ansible."""
     tree = code_tree(stage, f"/opt/hostler/{version}/client", "client", cache, wheel)
     shutil.rmtree(tree / "hostlerd")
     precompile(stage, tree)
     put(stage, f"/opt/hostler/{version}/client.cdx.json", bill_of_materials(tree))
     put(stage, "/usr/bin/hostler", START_CLIENT.format(version=version), 0o755)
+    ignored = shutil.ignore_patterns(*NEVER)
+    shutil.copytree(
+        COLLECTIONS, stage / "usr/share/ansible/collections" / COLLECTIONS.name, ignore=ignored
+    )
 
 
 def stage_common(stage: Path, version: str, cache: Path, wheel: Path) -> None:

@@ -13,12 +13,11 @@ from hostler.channel import rpc
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.output import Table, moment
-from hostler.core.files import read_bounded
 from hostler.desired import load_message
 from hostler.plans import RpcChange
+from hostler.ssl_install import read_certificates
 
 _SERVICE = "DeploymentService"
-_MOST_BYTES = 1 << 20
 _REASONS = ("keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation")
 
 
@@ -123,13 +122,7 @@ def install(state: State, name: str, path: Path) -> None:
     If a server's syntax check fails, if it does not reload, or if it goes on serving another
     certificate, everything is as it was before.
     """
-    try:
-        text = read_bounded(path, _MOST_BYTES).decode("ascii")
-    except (OSError, ValueError) as error:
-        raise click.UsageError(f"{path}: {error}") from error
-    if "PRIVATE KEY-----" in text:
-        raise click.UsageError(f"{path}: has a private key in it, which is not sent anywhere")
-    request = pb.InstallCertificateRequest(name=name, pem=text)
+    request = pb.InstallCertificateRequest(name=name, pem=read_certificates(path))
     state.change(RpcChange(rpc(pb, _SERVICE, "InstallCertificate"), request), _listeners)
 
 
