@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from grpc_tools import protoc
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(400)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROTOS = CHECKOUT / "protos"
@@ -33,7 +34,8 @@ CLIENTS = Path(__file__).parent / "stubs"
 WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
 # Public packages of Python; google/rpc/*.proto, for the details of errors, lie there too.
 PACKAGES = Path(google.rpc.__path__[0]).parents[1]
-JAVASCRIPT = CHECKOUT / "build" / "stubs-javascript"
+TYPESCRIPT = CHECKOUT / "build" / "stubs-typescript"
+GO = CHECKOUT / "build" / "stubs-go"
 ERRORS = ("google/rpc/status.proto", "google/rpc/error_details.proto")
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
@@ -65,49 +67,92 @@ def python_client(folder: Path) -> list[str]:
     return [sys.executable, "-I", "-S", client, str(folder), str(PACKAGES)]
 
 
-def install_javascript() -> None:
+def install_typescript() -> None:
     """Install the locked public packages, once for each lock."""
-    source = CLIENTS / "javascript"
-    JAVASCRIPT.mkdir(parents=True, exist_ok=True)
-    with (JAVASCRIPT / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp, wanted = JAVASCRIPT / "installed", (source / "package-lock.json").read_bytes()
+    source = CLIENTS / "typescript"
+    with alone(TYPESCRIPT):
+        stamp, wanted = TYPESCRIPT / "installed", (source / "package-lock.json").read_bytes()
         if stamp.exists() and stamp.read_bytes() == wanted:
             return
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(source / name, JAVASCRIPT)
+            shutil.copy(source / name, TYPESCRIPT)
         argv = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         # Its registry may be configured in the environment or in a file of the user's.
-        done = subprocess.run(
-            argv, cwd=JAVASCRIPT, env=os.environ, capture_output=True, text=True, timeout=150
-        )
-        assert done.returncode == 0, done.stderr
+        ran(argv, TYPESCRIPT, os.environ)
         stamp.write_bytes(wanted)
 
 
-def javascript_client(folder: Path) -> list[str]:
-    install_javascript()
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A folder that other processes of the run keep away from meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def ran(argv: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def typescript_client(folder: Path) -> list[str]:
+    """Strict types: what the stubs do not say, the compiler refuses."""
+    install_typescript()
     (folder / "gen").mkdir()
-    plugin = JAVASCRIPT / "node_modules" / ".bin" / "protoc-gen-es"
+    commands = TYPESCRIPT / "node_modules" / ".bin"
     generate(
-        f"--plugin=protoc-gen-es={plugin}",
+        f"--plugin=protoc-gen-es={commands / 'protoc-gen-es'}",
         f"--es_out={folder / 'gen'}",
-        "--es_opt=target=js,import_extension=js",
+        "--es_opt=target=ts,import_extension=js",
         more=ERRORS,
     )
-    shutil.copy(CLIENTS / "javascript" / "client.mjs", folder)
-    return ["node", str(folder / "client.mjs")]
+    for name in ("client.ts", "tsconfig.json", "package.json"):
+        shutil.copy(CLIENTS / "typescript" / name, folder)
+    ran([str(commands / "tsc"), "-p", "."], folder, ENVIRONMENT)
+    return ["node", str(folder / "client.js")]
+
+
+def go_client(folder: Path) -> list[str]:
+    """The plugins and the client, compiled of locked public modules (go.sum)."""
+    shutil.copytree(CLIENTS / "go", folder, dirs_exist_ok=True)
+    # Where modules come from may be configured in the environment; what was compiled is kept.
+    environment = {
+        **os.environ,
+        **{"GOBIN": str(GO / "bin"), "GOCACHE": str(GO / "cache"), "GOFLAGS": "-mod=readonly"},
+        **{"GOTOOLCHAIN": "local", "CGO_ENABLED": "0"},
+    }
+    plugins = ("google.golang.org/protobuf/cmd/protoc-gen-go",)
+    plugins += ("google.golang.org/grpc/cmd/protoc-gen-go-grpc",)
+    with alone(GO):
+        ran(["go", "install", *plugins], folder, environment)
+    packages = [
+        f"M{source}=stubs/gen/{source.parent}"
+        for source in sorted(path.relative_to(PROTOS) for path in PROTOS.rglob("*.proto"))
+    ]
+    options = ",".join(["module=stubs", *packages])
+    generate(
+        *(
+            f"--plugin=protoc-gen-{each}={GO / 'bin'}/protoc-gen-{each}"
+            for each in ("go", "go-grpc")
+        ),
+        *(f"--{each}_out={options}:{folder}" for each in ("go", "go-grpc")),
+    )
+    ran(["go", "build", "-o", "client", "."], folder, environment)
+    return [str(folder / "client")]
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """For stubs; in the tree of build/, where Node finds the packages by going up."""
-    JAVASCRIPT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=JAVASCRIPT) as scratch:
+    TYPESCRIPT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=TYPESCRIPT) as scratch:
         yield Path(scratch)
 
 
-@pytest.mark.parametrize("make", [python_client, javascript_client])
+@pytest.mark.parametrize("make", [python_client, typescript_client, go_client])
 def test_stubs_alone_drive_a_host(
     lab: Lab, h1: Host, pki: Path, folder: Path, make: Callable[[Path], list[str]]
 ) -> None:
@@ -165,7 +210,7 @@ def drive(argv: list[str], host: Host, name: str) -> tuple[dict[str, Any], dict[
 
 def test_the_lock_names_no_registry() -> None:
     """Packages are told by version and hash; where they come from is the machine's affair."""
-    lock = json.loads((CLIENTS / "javascript" / "package-lock.json").read_text())
+    lock = json.loads((CLIENTS / "typescript" / "package-lock.json").read_text())
     packages = {name: entry for name, entry in lock["packages"].items() if name}
     assert all("resolved" not in entry for entry in packages.values())
     assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
