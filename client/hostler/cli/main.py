@@ -40,7 +40,9 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "runs": ("hostler.cli.runs:runs", "What was changed from here: list, show, resume, compare."),
     "ssl": ("hostler.cli.ssl:ssl", "Certificates, chains and endpoints."),
     "storage": ("hostler.cli.storage:storage", "Disks and what is on them."),
+    "top": ("hostler.cli.top:top", "The state of the fleet, in this terminal."),
     "trace": ("hostler.cli.trace:trace", "What processes do, and what they wait for."),
+    "web": ("hostler.cli.web:web", "The state of the fleet, on a page of this machine."),
 }
 
 _EPILOG = """\b

@@ -1,0 +1,212 @@
+"""The state of a fleet at a glance: how hosts are judged, and the page that shows them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from browser import CHROMIUM, HOSTILE
+from driven import driven
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hostler.board import web
+from hostler.board.status import (
+    Dropping,
+    Ending,
+    HostStatus,
+    Level,
+    Waiting,
+    Work,
+    summary,
+    worst_first,
+)
+from hostler.board.web import Shown, served
+
+NOW = 1_800_000_000
+DAY_S = 86400
+WELL = HostStatus(
+    host="h1", address="10.0.0.1", asked_unix_s=NOW, answered_unix_s=NOW,
+    doors={"netns": "", "firewall": ""}, version="0.1.0",
+    jobs=(), drift=(), health=(), ending=(), drops=(),
+)  # fmt: skip
+DOWN = replace(WELL, host="h2", doors=dict.fromkeys(WELL.doors, "UNAVAILABLE UNREACHABLE: gone"))
+WAITING = Waiting("g", "spiffe://t/user/a", 41.0, ("firewall ApplyRulesets",))
+
+
+@pytest.mark.parametrize(
+    ("changed", "level"),
+    [
+        ({}, Level.WELL),
+        ({"drops": (Dropping("base/x", 9),)}, Level.WELL),
+        ({"waiting": WAITING}, Level.ATTENTION),
+        ({"problems": ("bundle: old",)}, Level.ATTENTION),
+        ({"health": ("sda is old",)}, Level.ATTENTION),
+        ({"ending": (Ending("CN=a", "/x", NOW + 1),)}, Level.ATTENTION),
+        ({"ending": (Ending("CN=a", "/x", NOW),)}, Level.BAD),
+        ({"drift": ("a rule is gone",)}, Level.BAD),
+        ({"health": ("md0 is degraded",), "health_is_bad": True}, Level.BAD),
+        ({"doors": {"netns": "", "firewall": "UNAVAILABLE: gone"}}, Level.BAD),
+        ({"doors": {"netns": "x", "firewall": "y"}, "drift": ("z",)}, Level.DOWN),
+        ({"jobs": None, "drift": None, "ending": None, "drops": None}, Level.WELL),
+    ],
+)
+def test_levels(changed: dict[str, Any], level: Level) -> None:
+    assert replace(WELL, **changed).level is level
+
+
+@given(st.integers(-4000, 4000), st.integers(0, DAY_S - 1))
+def test_days_left_are_whole_and_negative_once_it_has_ended(days: int, more_s: int) -> None:
+    ending = Ending("CN=a", "/x", NOW + days * DAY_S + more_s)
+    assert WELL.days_left(ending) == days
+
+
+def test_the_fleet_in_words() -> None:
+    assert summary([]) == "0 hosts: none"
+    assert summary([HostStatus("h1")]) == "1 host: 1 not asked yet"
+    three = [WELL, DOWN, replace(WELL, host="h3", waiting=WAITING)]
+    assert summary(three) == "3 hosts: 1 down, 1 attention, 1 well"
+    assert [each.host for each in worst_first(three)] == ["h2", "h3", "h1"]
+
+
+@pytest.fixture
+def shown() -> Shown:
+    one = Shown()
+    one.show([WELL, DOWN])
+    return one
+
+
+@pytest.fixture
+def url(shown: Shown) -> Iterator[str]:
+    with served("127.0.0.1", 0, shown) as url:
+        yield url
+
+
+def asked(url: str, path: str = "", method: str = "GET", **headers: str) -> tuple[int, str, Any]:
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection("127.0.0.1", where.port or 0, timeout=10)
+    try:
+        connection.request(method, path or where.path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), answer.headers
+    finally:
+        connection.close()
+
+
+def test_the_page_is_for_whoever_knows_its_path_by_a_name_of_this_machine(url: str) -> None:
+    path, port = urlsplit(url).path, urlsplit(url).port
+    assert [asked(url, path + name)[0] for name in ("", "page.js", "page.css", "status.json")] == [
+        *(200, 200, 200, 200)
+    ]
+    for wrong in ("/", "/x/", f"{path}../web.py", f"{path}x", path[:-2] + "/", f"/%2e{path}"):
+        assert asked(url, wrong)[0] == 404, wrong
+    # A page of another site whose name leads here (DNS rebinding).
+    for name in ("evil.example", f"evil.example:{port}", "", "127.0.0.1", f"127.0.0.1:{port}."):
+        assert asked(url, Host=name)[0] == 421, name
+    assert asked(url, Host=f"localhost:{port}")[0] == 200
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert asked(url, method=method)[0] == 501
+
+
+def test_nothing_comes_from_elsewhere_and_nothing_is_kept(url: str) -> None:
+    _, text, headers = asked(url)
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["Cache-Control"] == "no-store" and headers["Referrer-Policy"] == "no-referrer"
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_only_loopback_is_listened_on() -> None:
+    for address in ("0.0.0.0", "::", "192.0.2.1", "name"):  # noqa: S104 - refused
+        with pytest.raises(ValueError), served(address, 0, Shown()):
+            pass
+
+
+def test_so_many_watch_and_no_more_and_the_end_lets_them_go(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "MOST_WATCHERS", 2)
+    first: list[str] = []
+    ready = threading.Barrier(3)
+
+    def watch(url: str) -> None:
+        where = urlsplit(url)
+        connection = http.client.HTTPConnection("127.0.0.1", where.port or 0, timeout=30)
+        connection.request("GET", f"{where.path}events")
+        answer = connection.getresponse()
+        first.append(answer.readline().decode())
+        ready.wait(20)
+        answer.read()
+        connection.close()
+
+    with served("127.0.0.1", 0, shown) as url:
+        watchers = [threading.Thread(target=watch, args=(url,)) for _ in range(2)]
+        for one in watchers:
+            one.start()
+        ready.wait(20)
+        assert asked(url, f"{urlsplit(url).path}events")[0] == 503
+    for one in watchers:
+        one.join(20)
+        assert not one.is_alive()
+    assert [json.loads(line.removeprefix("data: "))["summary"] for line in first] == [
+        "2 hosts: 1 down, 1 well"
+    ] * 2
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_the_page_in_a_browser_by_keys_alone(shown: Shown, url: str, tmp_path: Path) -> None:
+    busy = replace(
+        WELL, host="h3", waiting=WAITING,
+        jobs=(Work("jobs/1", "storage CheckArray", HOSTILE, 1, 4, "bytes"),),
+        drift=(HOSTILE,), ending=(Ending(f"CN={HOSTILE}", "/x", NOW + 3 * DAY_S),),
+        drops=(Dropping("base/ssh", 1234),),
+    )  # fmt: skip
+    shown.show([WELL, DOWN, busy])
+    with driven(url, tmp_path / "profile") as page:
+        page.eventually("document.querySelectorAll('tr[data-host]').length === 3")
+        hosts = "[...document.querySelectorAll('tr[data-host]')].map(r => r.dataset.host).join()"
+        assert page.value(hosts) == "h2,h3,h1"
+        text = page.text()
+        for words in ("1 down, 1 bad, 1 well", "0 of 2", "taken back in 41 s", "25 %", "1234"):
+            assert words in text, text
+        # What a screen reader is told: each thing by its name, states by words.
+        told = page.told()
+        for wanted in (
+            ("heading", "Hostler"), ("columnheader", "Pending"), ("rowheader", "h2"),
+            ("searchbox", "Host"), ("checkbox", "only what is not well"), ("button", "h3"),
+            ("table", "Hosts, the worst first. The button of a host opens what lies behind its "
+                      "figures."),
+        ):  # fmt: skip
+            assert any(role == wanted[0] and wanted[1] in name for role, name in told), told
+        # By keys: to the button of h3, which opens; new figures leave the focus where it is.
+        active = "document.activeElement.textContent"
+        for _ in range(8):
+            page.press("Tab")
+            if page.value(active) == "h3":
+                break
+        assert page.value(active) == "h3"
+        page.press("Enter", "\r")
+        page.eventually("document.getElementById('details-h3') !== null")
+        details = page.value("document.getElementById('details-h3').textContent")
+        assert HOSTILE in details and "3 days left" in details
+        assert page.value("document.activeElement.getAttribute('aria-expanded')") == "true"
+        shown.show([WELL, DOWN, replace(busy, waiting=None)])
+        page.eventually("!document.body.innerText.includes('taken back in')")
+        assert page.value(active) == "h3"
+        assert page.value("document.getElementById('details-h3') !== null")
+        # Words of hosts are words.
+        assert page.value("document.title") == "Hostler"
+        assert page.value("document.images.length") == 0
+        page.value("document.getElementById('only').click()")
+        assert page.value(hosts) == "h2,h3"
+        page.screenshot(tmp_path / "page.png")
+        assert (tmp_path / "page.png").stat().st_size > 10_000
+        shown.end()
+        page.eventually("document.body.innerText.includes('not live')")
