@@ -87,6 +87,8 @@ def test_what_then_fails_is_undone_as_a_whole(netns: Place) -> None:
     request = many()
     request.change.request_id = "fails"
     in_vain(netns, APPLY, request)
+    # It may not even be planned yet, on a machine that is busy.
+    eventually(lambda: names(netns), 120)
     # Somebody takes the name that the last of them needs.
     taken = f"v-many{SPACES - 1}"
     netns.stage.tool("/usr/sbin/ip", "link", "add", taken, "type", "veth", "peer", "name", "other")
