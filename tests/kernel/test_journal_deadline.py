@@ -92,7 +92,7 @@ def test_what_then_fails_is_undone_as_a_whole(netns: Place) -> None:
     # Somebody takes the name that the last of them needs.
     taken = f"v-many{SPACES - 1}"
     netns.stage.tool("/usr/sbin/ip", "link", "add", taken, "type", "veth", "peer", "name", "other")
-    eventually(lambda: len(outcomes(netns, APPLY)) > since, 120)
+    eventually(lambda: len(outcomes(netns, APPLY)) > since, 300)
     (outcome,) = outcomes(netns, APPLY)[since:]
     assert (outcome["status"], outcome["reason"]) == ("FAILED_PRECONDITION", "STEP_FAILED")
     netns.stage.tool("/usr/sbin/ip", "link", "del", taken)
