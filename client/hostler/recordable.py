@@ -22,6 +22,8 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "isolate": ("hostler.isolate", "Isolate"),
     "isolate-remove": ("hostler.isolate", "Remove"),
     "push-bundle": ("hostler.push", "PushBundle"),
+    "replicate": ("hostler.replicate", "Replicate"),
+    "replicate-repair": ("hostler.replicate_repair", "Repair"),
     "ssl-replace": ("hostler.ssl_replace", "Replace"),
 }
 
