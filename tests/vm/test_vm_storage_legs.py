@@ -12,7 +12,7 @@ from hosts_witness import eventually
 from vm_guest import Guest
 from vm_suite import Suite
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
 
 MIB = 1 << 20
 LEG_BYTES = 64 * MIB

@@ -47,12 +47,13 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "luks": ("hostler.cli.storage_luks:luks", "LUKS: opened, closed, its header kept."),
     "lvm": ("hostler.cli.storage_lvm:lvm", "LVM: groups, volumes, mirrors, thin ones, snapshots."),
     "mount": ("hostler.cli.storage_mount:mount", "Mount by units of systemd, and unmount."),
-        "Have a disk take the place of another one, to the end.",
-        "Volumes with a copy on each of several hosts.",
-        "hostler.cli.storage_replace_disk:replace_disk",
-        "hostler.cli.storage_replicated:replicated_volume",
     "replace-disk": (
+        "hostler.cli.storage_replace_disk:replace_disk",
+        "Have a disk take the place of another one, to the end.",
+    ),
     "replicated-volume": (
+        "hostler.cli.storage_replicated:replicated_volume",
+        "Volumes with a copy on each of several hosts.",
     ),
     "saved": ("hostler.cli.storage_filesystem:saved", "What was saved before an overwrite."),
     "show": ("hostler.cli.storage_graph:show", "What lies on what, from disks to mounts."),

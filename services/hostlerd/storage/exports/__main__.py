@@ -99,6 +99,7 @@ def _make(target: Target, one: Kept) -> str:
     export = one.export
     try:
         number = proven(export)
+        release(Path(export.link).resolve(strict=True).name)
         target.make(export, one.told_secret(), one.mark)
         if target.number(export.name) == number:
             return ""
@@ -109,6 +110,20 @@ def _make(target: Target, one: Kept) -> str:
         why = _words(e)
     left = _unmake(target, [export.target], [export.name])
     return "; then ".join([why, *left.values()])
+
+
+def release(name: str) -> None:
+    """Let go of a device that md has taken at boot for an array that nobody uses.
+
+    The first root of a host (initramfs) has md's rules of udev and not ours: it takes a leg of
+    another host's array for one of this host's. An inactive array serves nobody; what is begun
+    without its other members is read-auto until the first write. Raises OSError.
+    """
+    for holder in sysfs.names(sysfs.BLOCK / name / "holders"):
+        place = sysfs.BLOCK / holder
+        is_alone = sysfs.names(place / "slaves") == (name,)
+        if is_alone and sysfs.text(place / "md/array_state") in ("inactive", "read-auto"):
+            (place / "md/array_state").write_text("clear")
 
 
 def proven(export: Export) -> str:
