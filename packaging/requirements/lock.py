@@ -20,8 +20,12 @@ PYPROJECT = HERE.parent.parent / "pyproject.toml"
 SHARED = {
     *("cedarpy", "cryptography", "grpcio", "grpcio-status", "numpy", "protobuf", "zstandard"),
 }
-# sslyze comes as source. Ansible plays the modules of client/ansible_collections.
-PEERS = ["ansible-core>=2.19,<2.21", "sslyze>=6.3", "setuptools", "wheel"]
+# sslyze comes as source. Ansible plays the modules of client/ansible_collections; Prometheus' own
+# client reads what `hostler metrics` writes.
+PEERS = [
+    *("ansible-core>=2.19,<2.21", "prometheus-client>=0.21", "sslyze>=6.3"),
+    *("setuptools", "wheel"),
+]
 TIMEOUT_S = 600
 _ALL = ("daemon", "dev", "postgresql", "parquet")
 

@@ -90,5 +90,8 @@ def test_a_dead_host_blanks_neither_the_page_nor_the_others(
         shown = json.loads(cli(lab, "-H", "all", "-o", "json", "top", "--count", "1").stdout)
         assert [each["host"] for each in shown if each["level"] == "down"] == ["h3"]
         assert "1 down" in cli(lab, "-H", "all", "top", "--count", "1").stdout
+        lines = cli(lab, "-H", "all", "metrics").stdout.splitlines()
+        assert 'hostler_door_up{host="h3",domain="firewall"} 0' in lines
+        assert f'hostler_rule_lost_packets_total{{host="h1",rule="{losing}"}} 3' in lines
         lab.boot("h3")
         eventually(lambda: told(url)["h3"]["level"] != "down", 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostler.board import web
+from hostler.board.metrics import text_of
 from hostler.board.status import (
     Dropping,
     Ending,
@@ -30,6 +32,7 @@ from hostler.board.status import (
 )
 from hostler.board.web import Shown, served
 
+PEERS = Path(__file__).resolve().parents[2] / "build" / "peers" / "bin"
 NOW = 1_800_000_000
 DAY_S = 86400
 WELL = HostStatus(
@@ -74,6 +77,43 @@ def test_the_fleet_in_words() -> None:
     three = [WELL, DOWN, replace(WELL, host="h3", waiting=WAITING)]
     assert summary(three) == "3 hosts: 1 down, 1 attention, 1 well"
     assert [each.host for each in worst_first(three)] == ["h2", "h3", "h1"]
+
+
+PARSE = """
+import json, sys
+from prometheus_client.parser import text_string_to_metric_families as families
+print(json.dumps([[f.name, f.type, s.name, s.labels, s.value]
+                  for f in families(sys.stdin.read()) for s in f.samples]))
+"""
+
+
+def test_prometheus_reads_every_word_as_it_is() -> None:
+    """Read by Prometheus' own client."""
+    hostile = HOSTILE + "\\\n{}"
+    one = replace(
+        WELL, waiting=WAITING, drops=(Dropping(hostile, 2**53),),
+        ending=(Ending(hostile, "/x", NOW + 9),) * 2,
+    )  # fmt: skip
+    done = subprocess.run(
+        [str(PEERS / "python"), "-c", PARSE],
+        input=text_of([one, DOWN, HostStatus("h9")]),
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    samples = json.loads(done.stdout)
+    told = {(name, *sorted(labels.values())): value for _, _, name, labels, value in samples}
+    assert len(told) == len(samples), "a sample is told twice"
+    assert told["hostler_rule_lost_packets_total", *sorted(("h1", hostile))] == 2**53
+    assert told["hostler_certificate_end_timestamp_seconds", *sorted(("h1", hostile, "/x"))] == (
+        NOW + 9
+    )
+    assert told["hostler_pending_remaining_seconds", "h1"] == 41
+    assert told["hostler_door_up", "firewall", "h2"] == 0
+    assert told["hostler_host_level", "down", "h2"] == 1
+    # Of a host that does not answer nobody knows more; of one that was not asked, nothing.
+    down = replace(DOWN, jobs=None, drift=None, health=None, ending=None, drops=None)
+    assert "hostler_drift" not in text_of([down]) and "hostler_problems" not in text_of([down])
+    assert not any("h9" in labels.values() for _, _, _, labels, _ in samples)
+    assert {kind for _, kind, name, _, _ in samples if name.endswith("_total")} == {"counter"}
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "isolate": ("hostler.cli.isolate:isolate", "A process with a network of its own."),
     "jobs": ("hostler.cli.jobs:jobs", "Work that hosts go on with by themselves."),
     "lab": ("hostler.cli.lab:lab", "Real test hosts on this machine."),
+    "metrics": ("hostler.cli.metrics:metrics", "The state of the fleet for Prometheus."),
     "netns": ("hostler.cli.netns:netns", "Network namespaces and the processes in them."),
     "pending": ("hostler.cli.pending:pending", "What hosts take back unless it is confirmed."),
     "pki": ("hostler.cli.pki:pki", "The CA: certificates of hosts and users."),
