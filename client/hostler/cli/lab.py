@@ -64,15 +64,19 @@ def lab() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the Debian packages. Default: those of the checkout, built when needed.",
 )
+@click.option("--bare", is_flag=True, help="Debian and sshd alone: hosts for `hostler enroll`.")
 @_in_folder
-def up(hosts: int, packages: Path | None, folder: Path | None) -> None:
+def up(hosts: int, packages: Path | None, bare: bool, folder: Path | None) -> None:
     """Bring up hosts h1, h2, …, and print the HOSTLER_CONFIG to use.
 
     A second time it takes seconds and starts only what is off. New packages make new hosts.
     """
     one = _lab(folder)
-    one.up(hosts, packages)
-    click.echo(f"HOSTLER_CONFIG={one.config}")
+    made = one.up(hosts, packages, bare=bare)
+    if bare:
+        click.echo("\n".join(f"{host.name} {host.ipv4}" for host in made))
+    else:
+        click.echo(f"HOSTLER_CONFIG={one.config}")
 
 
 @lab.command()

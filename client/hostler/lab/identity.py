@@ -10,6 +10,7 @@ from pathlib import Path
 import tomlkit
 
 from hostler.core import files
+from hostler.core.units import UNITS
 from hostler.issued import read_file
 from hostler.lab.errors import LabError
 from hostler.lab.host import Host
@@ -19,14 +20,9 @@ TRUST_DOMAIN = "lab.hostler"
 CONTEXT = "lab"
 # Each user of a lab and its group, which is how the default policies know what they may do.
 USERS = {"admin": "admins", "operator": "operators", "viewer": "viewers"}
-SOCKETS = (
-    *("hostler-netns.socket", "hostler-firewall.socket", "hostler-tracing.socket"),
-    *("hostler-ssl.socket", "hostler-ssl-reader.socket", "hostler-ssl-installer.socket"),
-    *("hostler-ssl-signer.socket", "hostler-storage.socket", "hostler-launcher.socket"),
-    *("hostler-storage-worker.socket", "hostler-storage-backup.socket"),
-    *("hostler-storage-restore.socket", "hostler-storage-copier.socket"),
-)
-RESTORES = ("hostler-restore@netns.service", "hostler-restore@firewall.service")
+_UNITS = tuple(unit for units in UNITS.values() for unit in units)
+SOCKETS = tuple(unit for unit in _UNITS if unit.endswith(".socket"))
+RESTORES = tuple(unit for unit in _UNITS if unit.startswith("hostler-restore@"))
 
 
 def authority(folder: Path) -> Authority:

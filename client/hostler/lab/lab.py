@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ from pathlib import Path
 from hostler.core import files
 from hostler.lab import identity, rootfs, state
 from hostler.lab.bridge import Bridge, first_free
-from hostler.lab.errors import LabError, ToolFailed
+from hostler.lab.errors import LabError
 from hostler.lab.host import Host
 from hostler.lab.room import make_room
-from hostler.lab.seed import names, seed
+from hostler.lab.seed import enable, make_host_keys, names, seed
+from hostler.packages import BUILD_PACKAGES, CHECKOUT, PackagesMissing, built
 
 MAX_HOSTS = 64
-# Where this file lies in a checkout; installed, there is no such program above it.
-CHECKOUT = Path(__file__).resolve().parents[3]
-BUILD_PACKAGES = CHECKOUT / "packaging" / "debian" / "build.py"
 INSTALLED_FOLDER = Path("/var/lib/hostler-lab")
 
 
@@ -35,15 +32,13 @@ def default_folder() -> Path:
 def default_packages() -> Path:
     """Where the Debian packages to install are: `build/deb` of a checkout, else the lab's folder.
 
-    In a checkout they are built first, which does nothing while their inputs are the same.
+    In a checkout they are built first, which does nothing while their inputs are the same. Raises
+    LabError.
     """
-    if not BUILD_PACKAGES.is_file():
-        return INSTALLED_FOLDER / "packages"
-    argv = [sys.executable, str(BUILD_PACKAGES)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=1800)
-    if done.returncode != 0:
-        raise ToolFailed(argv, done.returncode, done.stderr)
-    return CHECKOUT / "build" / "deb"
+    try:
+        return built() or INSTALLED_FOLDER / "packages"
+    except PackagesMissing as e:
+        raise LabError(str(e)) from e
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +110,14 @@ class Lab:
         """The hosts' names, in order."""
         return [host.name for host in self.hosts]
 
-    def up(self, hosts: int = 3, packages: Path | None = None) -> tuple[Host, ...]:
+    def up(
+        self, hosts: int = 3, packages: Path | None = None, *, bare: bool = False
+    ) -> tuple[Host, ...]:
         """Bring up `hosts` hosts with the packages in `packages`; those that run stay running.
 
         When the packages differ from those that the hosts were made with, the hosts are made anew.
-        Raises LabError; OSError when not root.
+        `bare` hosts have Debian and sshd, and nothing of Hostler. Raises LabError; OSError when
+        not root.
         """
         if not 1 <= hosts <= MAX_HOSTS:
             raise LabError(f"a lab has 1 to {MAX_HOSTS} hosts, not {hosts}")
@@ -127,14 +125,30 @@ class Lab:
             raise LabError("the lab needs root: it mounts, makes links and boots containers")
         make_room(self.say)
         with state.locked(self.folder):
-            found = rootfs.packages_in(packages or default_packages())
-            base = rootfs.base(rootfs.cache_folder(self.folder / "cache"), found, self.say)
-            wanted = self._prepare(hosts, base)
-            self._boot(wanted, base)
+            cache = rootfs.cache_folder(self.folder / "cache")
+            if bare:
+                base = rootfs.base(cache, [], self.say, rootfs.BARE)
+                wanted = self._prepare(hosts, base)
+            else:
+                found = rootfs.packages_in(packages or default_packages())
+                base = rootfs.base(cache, found, self.say)
+                wanted = self._prepare(hosts, base)
+                self._issue(wanted)
+            self._boot(wanted, base, bare)
         return wanted
 
+    def _issue(self, wanted: tuple[Host, ...]) -> None:
+        """Make the lab's CA, its users and the hosts' certificates, and the client's files."""
+        ca = identity.authority(self.pki)
+        for user in identity.renew_users(ca, datetime.now(UTC)):
+            self.say(f"renewed the certificate of {user}")
+        for host in wanted:
+            identity.issue(ca, host)
+        identity.write_client_files(self.folder, wanted)
+        self._write_env()
+
     def _prepare(self, hosts: int, base: Path) -> tuple[Host, ...]:
-        """Remove what is not wanted any more, write what the hosts have in common."""
+        """Remove what is not wanted any more, make the bridge, and remember what is to be."""
         old = state.load(self.folder)
         # Two labs that come up together must not take the same number.
         with state.locked(Path("/run/lock")):
@@ -148,18 +162,10 @@ class Lab:
         wanted = tuple(self._host(i, number) for i in range(hosts))
         # Before the first host, so that `down` finds what a failure leaves.
         state.save(self.folder, state.State(number, hosts, base))
-        ca = identity.authority(self.pki)
-        for user in identity.renew_users(ca, datetime.now(UTC)):
-            self.say(f"renewed the certificate of {user}")
-        for host in wanted:
-            identity.issue(ca, host)
-        identity.write_client_files(self.folder, wanted)
-        self._write_env()
         return wanted
 
-    def _boot(self, wanted: tuple[Host, ...], base: Path) -> None:
+    def _boot(self, wanted: tuple[Host, ...], base: Path, bare: bool) -> None:
         """Boot what is off, all at once, and wait for all."""
-        ca = identity.authority(self.pki)
         off = [host for host in wanted if host.leader() is None]
         for host in off:
             # What a dead host left behind: its cgroup, a mounted root.
@@ -168,7 +174,11 @@ class Lab:
             host.mount(base)
             if new:
                 seed(host, wanted)
-                identity.enrol(ca, host)
+                if bare:
+                    make_host_keys(host)
+                else:
+                    enable(host)
+                    identity.enrol(identity.authority(self.pki), host)
             host.start()
         for host in off:
             self.say(f"{host.name} is up: {host.wait()}")

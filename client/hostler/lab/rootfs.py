@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hostler.lab import tool
 from hostler.lab.errors import LabError
+from hostler.packages import PackagesMissing, files_of
 
 CACHE = Path("/var/cache/hostler")
 # What the daemons and the people who test them need in a host; no recommended packages.
@@ -28,9 +29,11 @@ PACKAGES = (
     *("python3", "curl", "openssl", "ca-certificates", "fdisk", "util-linux"),
     *("restic",),
 )
-INSTALLED = (
-    *("hostler-common", "hostler-netns", "hostler-firewall", "hostler-tracing", "hostler-ssl"),
-    "hostler-storage",
+# A host as Debian's installer leaves one that is reached by ssh: nothing of this is Hostler's. The
+# packages of Hostler need no other, so that installing them needs no network.
+BARE = (
+    *("systemd", "systemd-sysv", "dbus", "kmod", "iproute2", "procps", "openssh-server", "sudo"),
+    *("python3", "nftables", "fdisk", "util-linux", "libbpf1"),
 )
 # The form of the unpacked root: raise it when `configure` changes what it writes.
 FORM = "2"
@@ -152,13 +155,10 @@ def debian_tar(cache: Path, say: Callable[[str], None], packages: Sequence[str] 
 
 def packages_in(folder: Path) -> list[Path]:
     """The Debian packages that a host gets, from `folder`. Raises LabError if one is missing."""
-    found = []
-    for name in INSTALLED:
-        versions = sorted(folder.glob(f"{name}_*_amd64.deb"), key=lambda p: p.stat().st_mtime)
-        if not versions:
-            raise LabError(f"no package {name} in {folder}: build them with `make deb`")
-        found.append(versions[-1])
-    return found
+    try:
+        return files_of(folder)
+    except PackagesMissing as e:
+        raise LabError(str(e)) from e
 
 
 def base_key(tar: Path, packages: list[Path]) -> str:
@@ -220,21 +220,27 @@ def configure(root: Path) -> None:
     (root / "etc" / "machine-id").write_text("")
 
 
-def base(cache: Path, packages: list[Path], say: Callable[[str], None]) -> Path:
+def base(
+    cache: Path,
+    packages: list[Path],
+    say: Callable[[str], None],
+    debian: Sequence[str] = PACKAGES,
+) -> Path:
     """The unpacked root with `packages` installed, made unless the cache has it.
 
     Roots of older packages that no overlay is mounted on are removed.
     """
     with locked(cache):
-        tar = debian_tar(cache, say)
+        tar = debian_tar(cache, say, debian)
         target = cache / f"base-{base_key(tar, packages)}"
         if target.is_dir():
             return target
-        say("unpacking the root and installing the packages")
+        say("unpacking the root" + (" and installing the packages" if packages else ""))
         fresh = cache / ".base"
         shutil.rmtree(fresh, ignore_errors=True)
         unpack(tar, fresh)
-        install(fresh, packages)
+        if packages:
+            install(fresh, packages)
         configure(fresh)
         fresh.rename(target)
         os.utime(target)

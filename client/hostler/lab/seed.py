@@ -35,7 +35,7 @@ def names(hosts: Sequence[Host]) -> str:
 
 
 def seed(host: Host, hosts: Sequence[Host]) -> None:
-    """Write the files of a new host into its mounted root, and enable Hostler's units in it."""
+    """Write the files of a new host into its mounted root."""
     etc = host.root / "etc"
     (etc / "hostname").write_text(host.name + "\n")
     (etc / "hosts").write_text(names(hosts))
@@ -47,5 +47,17 @@ def seed(host: Host, hosts: Sequence[Host]) -> None:
     (resolved / "lab.conf").write_text(
         f"[Resolve]\nDNS={host.bridge.ipv4(1)}\nLLMNR=no\nMulticastDNS=no\n"
     )
+
+
+def enable(host: Host) -> None:
+    """Enable Hostler's units in the mounted root of a host that has its packages."""
     tool.run(["/usr/bin/systemctl", "--quiet", f"--root={host.root}", "enable", *SOCKETS])
     tool.run(["/usr/bin/systemctl", "--quiet", f"--root={host.root}", "enable", *RESTORES])
+
+
+def make_host_keys(host: Host) -> None:
+    """Make the keys of a new host's sshd; those in the root are the same for all hosts."""
+    ssh = host.root / "etc" / "ssh"
+    for old in ssh.glob("ssh_host_*_key*"):
+        old.unlink()
+    tool.run(["/usr/bin/ssh-keygen", "-A", "-f", str(host.root)])
