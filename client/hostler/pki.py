@@ -132,6 +132,30 @@ class Authority:
 
         return self._issue("host", name, make, renew=renew)
 
+    def sign_host(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        dns_names: Sequence[str] = (),
+        ip_addresses: Sequence[str] = (),
+        *,
+        renew: bool = False,
+    ) -> Entry:
+        """Sign a host's certificate for a key that stays on the host. Else as `issue_host()`."""
+        check_name("host", name)
+        path = self.certificate_path("host", name)
+        with self._changing(path.parent):
+            present = path.exists()
+            if present and not renew:
+                raise PkiExists(f"{path} is there already; replace it with --renew")
+            signed = certificates.sign_host(self._issuer(), name, key, dns_names, ip_addresses)
+            told = certificates.describe(signed)
+            issued.append(self.folder, told)
+            if present:
+                self._archive(path)
+            files.write_new(path, certificates.to_pem(signed), mode=0o644)
+        return Entry(told, "current", path)
+
     def issue_user(
         self, name: str, *, renew: bool = False, validity: Validity = DEFAULT_VALIDITY
     ) -> Entry:

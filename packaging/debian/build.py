@@ -311,6 +311,9 @@ def stage_common(stage: Path, version: str, cache: Path, wheel: Path) -> None:
     put(stage, f"/opt/hostler/{version}/bin/hostlerd", start, 0o755)
     authority = START_DAEMON.format(version=version, domain="authority")
     put(stage, f"/opt/hostler/{version}/bin/hostlerd-authority", authority, 0o755)
+    # Where enrolment finds it, whichever version is installed.
+    joining = START_DAEMON.format(version=version, domain="joining")
+    put(stage, "/usr/lib/hostler/join", joining, 0o755)
     ship = START_DAEMON.format(version=version, domain="runtime.audit_ship")
     put(stage, f"/opt/hostler/{version}/bin/hostlerd-ship", ship, 0o755)
     for name in COMMON_UNITS:

@@ -292,6 +292,11 @@ def is_ca(certificate: x509.Certificate) -> bool:
     return found.value.ca
 
 
+def to_pem(certificate: x509.Certificate) -> bytes:
+    """Write a certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
 def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Write a key as PEM (PKCS #8), without password."""
     return key.private_bytes(
@@ -343,8 +348,7 @@ def _builder(
 
 
 def _issued(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Issued:
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    return Issued(describe(certificate), pem, key_to_pem(key))
+    return Issued(describe(certificate), to_pem(certificate), key_to_pem(key))
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:
