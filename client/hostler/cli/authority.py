@@ -1,10 +1,12 @@
-"""What `hostler pki` and `hostler policy` share: the CA's folder, and how failures are told."""
+"""What the commands that use the CA share: the CA's folder, and how failures are told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -24,20 +26,38 @@ class SystemFailure(HostlerError):
     exit_code = 1
 
 
+@contextmanager
+def _failures_told(ctx: click.Context) -> Iterator[None]:
+    """Turn bad names and failures of the system into one line and an exit status."""
+    try:
+        yield
+    except InvalidField as e:
+        raise click.UsageError(str(e), ctx) from e
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        what = f"{e.filename}: {e.strerror}" if e.filename else str(e)
+        raise SystemFailure(what) from e
+
+
 class AuthorityGroup(click.Group):
-    """Turns bad names and failures of the system into one line and an exit status."""
+    """A group whose commands have their failures told in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
-        try:
+        with _failures_told(ctx):
             return super().invoke(ctx)
-        except InvalidField as e:
-            raise click.UsageError(str(e), ctx) from e
-        except BrokenPipeError:
-            raise
-        except OSError as e:
-            what = f"{e.filename}: {e.strerror}" if e.filename else str(e)
-            raise SystemFailure(what) from e
+
+
+def telling_failures(command: F) -> F:
+    """Have the failures of a command that is in no group told in one line."""
+
+    @wraps(command)
+    def told(*args: Any, **options: Any) -> Any:
+        with _failures_told(click.get_current_context()):
+            return command(*args, **options)
+
+    return cast(F, told)
 
 
 def folder_option(command: F) -> F:

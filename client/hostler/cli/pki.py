@@ -70,8 +70,8 @@ def init(state: State, trust_domain: str, folder: Path | None) -> None:
     configuration = config_path()
     authority = Authority.create((folder or configuration.parent / "pki").absolute(), trust_domain)
     authority.write_bundle()
-    user = _user_name()
-    made = _write_configuration(configuration, authority, user)
+    user = user_name()
+    made = write_configuration(configuration, authority, user)
     record = {
         "folder": str(authority.folder),
         "trust_domain": trust_domain,
@@ -194,7 +194,7 @@ def _moment(moment: Any) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _user_name() -> str:
+def user_name() -> str:
     """The login name if it can be in a certificate, else "admin"."""
     try:
         name = check_name("user", getpass.getuser())
@@ -203,7 +203,7 @@ def _user_name() -> str:
     return "admin" if name == "root" else name
 
 
-def _write_configuration(path: Path, authority: Authority, user: str) -> bool:
+def write_configuration(path: Path, authority: Authority, user: str) -> bool:
     """Write configuration and fleet beside each other, unless they are there already."""
     import tomlkit
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import ssl
 from collections.abc import Iterator
@@ -47,6 +48,30 @@ async def check_door(
             ]
             break
     return found
+
+
+async def served_fingerprint(context: Context, host: Host, domain: str) -> str:
+    """SHA-256, in hex, of the certificate that a door shows; it is verified. Raises OSError."""
+    async with asyncio.timeout(HANDSHAKE_S):
+        _, writer = await _handshake(context, host, domain)
+    try:
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.close()
+    return hashlib.sha256(shown).hexdigest()
+
+
+async def _handshake(
+    context: Context, host: Host, domain: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a door with the certificates of a context. Raises OSError, ssl.SSLError."""
+    tls = ssl.create_default_context(cafile=str(context.ca))
+    tls.load_cert_chain(context.certificate, context.key)
+    tls.set_alpn_protocols(["h2"])
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    return await asyncio.open_connection(
+        host.address, host.port(domain), ssl=tls, server_hostname=host.name
+    )
 
 
 class _Door:
@@ -105,17 +130,8 @@ class _Door:
         if self._context is None:
             return [self.finding("tls", Level.SKIPPED, "there is no context with certificates")]
         try:
-            tls = ssl.create_default_context(cafile=str(self._context.ca))
-            tls.load_cert_chain(self._context.certificate, self._context.key)
-            tls.set_alpn_protocols(["h2"])
-            tls.minimum_version = ssl.TLSVersion.TLSv1_3
             async with asyncio.timeout(HANDSHAKE_S):
-                reader, writer = await asyncio.open_connection(
-                    self._host.address,
-                    self._host.port(self._domain),
-                    ssl=tls,
-                    server_hostname=self._host.name,
-                )
+                reader, writer = await _handshake(self._context, self._host, self._domain)
                 try:
                     # With TLS 1.3 only what is read after the handshake tells whether the host
                     # has taken our certificate: HTTP/2 begins with the settings of the server.

@@ -1,0 +1,1 @@
+"""The first hour of a host and its end: enrolled over ssh, and retired."""
