@@ -66,6 +66,13 @@ def installed(host: Host) -> str:
     return host.run(argv, check=False).stdout
 
 
+def ports(host: Host) -> set[int]:
+    """Those of Hostler's ports on which a host listens."""
+    lines = host.run(["ss", "-Hltn"]).stdout.splitlines()
+    found = {int(line.split()[3].rpartition(":")[2]) for line in lines}
+    return found & set(range(7441, 7446))
+
+
 def digests(host: Host) -> str:
     files = [f"{PKI}/host.pem", f"{PKI}/host.key", f"{PKI}/ca.pem", "/etc/hostler/bundle.json"]
     return host.run(["sha256sum", *files]).stdout
@@ -305,7 +312,12 @@ def test_a_lost_ca_is_restored_and_goes_on_issuing(
     assert {host.name: digests(host) for host in bare.hosts} == before
     host = bare.host("h3")
     fleet.run("--yes", "retire", "h3", "--purge", "-F", str(fleet.ssh_config))
+    # Two doors first, then the others: the certificate stays.
+    few = fleet.record("--yes", *fleet.words("h3", host.ipv4, "--domains", "netns,firewall"))
+    assert ports(host) == {7441, 7443}
     told = fleet.record("--yes", *fleet.words("h3", host.ipv4))
+    assert ports(host) == {7441, 7442, 7443, 7444, 7445}
+    assert told["serial"] == few["serial"]
     assert told["changed"] and told["identity"] == "spiffe://lab/host/h3"
     leaf = host.run(["cat", f"{PKI}/host.pem"]).stdout
     assert leaf == (fleet.pki / "hosts" / "h3.pem").read_text()
