@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hostler.api.storage.v1 import (
     array_pb2,
     array_pb2_grpc,
@@ -48,6 +50,7 @@ from hostlerd.storage.service.filesystem import FilesystemService
 from hostlerd.storage.service.graph import GraphService
 from hostlerd.storage.service.luks import LuksService
 from hostlerd.storage.service.lvm import LvmService
+from hostlerd.storage.service.lvm_follow import carriers
 from hostlerd.storage.service.mount import MountService
 from hostlerd.storage.service.partition import PartitionService
 
@@ -87,7 +90,10 @@ def build(runtime: Runtime) -> Domain:
             Service(
                 disk_pb2.DESCRIPTOR.services_by_name["DiskService"],
                 disk_pb2_grpc.add_DiskServiceServicer_to_server,
-                DiskService(runtime, kernel, MountUnits(), changes, DiskFollowing(changing)),
+                DiskService(
+                    *(runtime, kernel, MountUnits(), changes),
+                    DiskFollowing(changing, partial(carriers, kernel)),
+                ),
             ),
             Service(
                 luks_pb2.DESCRIPTOR.services_by_name["LuksService"],

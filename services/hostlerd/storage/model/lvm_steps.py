@@ -1,7 +1,8 @@
 """The steps of changes to volume groups of LVM: each is an operation of the worker, of its name.
 
 All name their group by its UUID and all devices of it that are there: LVM looks at no others. Its
-`seqno` is the one that the plan saw; 0 where steps before have counted on.
+`seqno` is the one that the plan saw; 0 where steps before have counted on. A `number` is the
+`place` of one of these devices.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from hostlerd.storage.model.target import Target
 
 
 def called(devices: tuple[Target, ...], number: str) -> str:
-    """The id of the device of a number."""
-    return next((one.id for one in devices if one.number == number), number)
+    """What the device of a number, or of a place on a disk, is called."""
+    found = next((one for one in devices if one.place == number), None)
+    if found is None:
+        return number
+    return found.id if found.part is None else found.describe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class ExtendGroup:
     def inverse(self) -> Step:
         """Take it out again; what it held is gone, but for what was saved."""
         devices = (*self.devices, self.device)
-        return ReduceGroup(self.group, self.uuid, 0, self.missing, devices, self.device.number)
+        return ReduceGroup(self.group, self.uuid, 0, self.missing, devices, self.device.place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,10 @@ class Weight(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """What the kernel copies by itself: of an array or a btrfs, so many bytes."""
+    """What the kernel copies by itself: of an array, a btrfs or a group, so many bytes."""
 
     kind: str
-    """"md" or "btrfs"."""
+    """"md", "btrfs" or "lvm"."""
     uuid: str
     size_bytes: int
 
@@ -47,7 +47,7 @@ class Content:
 
     number: int
     kind: str
-    """"array", "btrfs", "swap", "filesystem" or another word for what it is."""
+    """"array", "btrfs", "lvm", "swap", "filesystem" or another word for what it is."""
     id: str
     """Of the graph, of what it is a part of."""
     fate: Fate
@@ -56,6 +56,8 @@ class Content:
     overwrites: Target | None = None
     """The place on the new disk whose contents are lost."""
     follow: Follow | None = None
+    least_bytes: int = 0
+    """How large the place on the new disk has to be, if that is not what is copied."""
 
 
 @dataclass(frozen=True, slots=True)

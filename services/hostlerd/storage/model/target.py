@@ -46,6 +46,11 @@ class Target:
         mark = "p" if self.name[-1:].isdigit() else ""
         return f"{self.name}{mark}{self.part.number}"
 
+    @property
+    def place(self) -> str:
+        """Its number; of a partition that is to be made, its disk's and its own, as in 8:16/2."""
+        return self.number if self.part is None else f"{self.number}/{self.part.number}"
+
     def describe(self) -> str:
         """Name it so that an operator finds the right disk: by all that tells it from others."""
         if self.part is not None:

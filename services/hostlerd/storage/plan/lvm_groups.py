@@ -32,7 +32,7 @@ from hostlerd.storage.plan.choose import choose_node, target_of
 from hostlerd.storage.plan.in_use import refuse_if_used
 from hostlerd.storage.plan.lvm_choose import Found, carrier, changeable, find
 
-_AREA_BYTES = 1 << 20
+AREA_BYTES = 1 << 20
 """What pvcreate(8) keeps for its label and the descriptions."""
 _EXTENT_LEAST_BYTES, _EXTENT_MOST_BYTES = 128 << 10, 4 << 30
 
@@ -98,7 +98,7 @@ def _same_disk(nodes: Sequence[Node], graph: Graph) -> tuple[Notice, ...]:
 def refuse_unfit(graph: Graph, node: Node, extent_bytes: int) -> None:
     """Raise DeviceBusy, DeviceReadOnly, DeviceTooSmall if a device cannot come into a group."""
     refuse_if_used(graph, node)
-    least = _AREA_BYTES + extent_bytes
+    least = AREA_BYTES + extent_bytes
     if node.size_bytes < least:
         raise DeviceTooSmall(
             f"{node.id} has {node.size_bytes} bytes: a physical volume has at least {least}",

@@ -10,6 +10,7 @@ from hostlerd.storage.errors import DeviceNotFound
 from hostlerd.storage.model.array import Array
 from hostlerd.storage.model.declared import Units
 from hostlerd.storage.model.graph import Graph, Kind, Node
+from hostlerd.storage.model.lvm import Group
 from hostlerd.storage.model.observed import Device, Observed
 from hostlerd.storage.model.table import Table
 from hostlerd.storage.model.target import Slice, Target
@@ -45,6 +46,7 @@ class Case:
     new: Node
     want: Table | None = None
     """The table that the new disk is to have, in its own sectors; None: it is used as a whole."""
+    groups: Sequence[Group] = ()
     nodes: Mapping[str, Node] = field(default_factory=dict)
     """Of devices, by the kernel's name."""
     places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
@@ -97,7 +99,14 @@ class Case:
         return name in self.nodes
 
 
-def case(asked: Asked, seen: Observed, graph: Graph, arrays: Sequence[Array], units: Units) -> Case:
+def case(
+    asked: Asked,
+    seen: Observed,
+    graph: Graph,
+    arrays: Sequence[Array],
+    units: Units,
+    groups: Sequence[Group] = (),
+) -> Case:
     """Find out which disks are meant. Raises InvalidRequest, and what `choose_node` raises."""
     if not asked.old:
         raise InvalidRequest.of([Violation("old", "must name a disk, also one that is gone")])
@@ -110,7 +119,8 @@ def case(asked: Asked, seen: Observed, graph: Graph, arrays: Sequence[Array], un
         raise InvalidRequest.of([Violation("new", "is the old one")])
     nodes = {node.name: node for node in graph.nodes if node.number}
     places = {one.name: _on_disk(one) for one in seen.devices}
-    return Case(asked, seen, graph, arrays, units, old, new, nodes=nodes, places=places)
+    known = (asked, seen, graph, arrays, units, old, new)
+    return Case(*known, groups=groups, nodes=nodes, places=places)
 
 
 def _whole(graph: Graph, words: str, field_: str) -> Node:

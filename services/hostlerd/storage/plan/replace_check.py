@@ -81,6 +81,7 @@ def _others(case: Case) -> list[Node]:
         return [case.old]
     names = {one.name for array in case.arrays for one in array.members}
     names |= {one.name for pool in case.seen.btrfs for one in pool.devices}
+    names |= {name for group in case.seen.groups if group.missing for name in group.devices}
     disks = {case.places[name][0] for name in names if name in case.places}
     return [case.nodes[name] for name in sorted(disks - {case.new.name}) if name in case.nodes]
 
@@ -122,7 +123,8 @@ def _of_room(case: Case, contents: Collection[Content]) -> Iterator[Finding]:
 
 
 def _least(one: Content) -> int:
-    return one.follow.size_bytes if one.follow is not None else 0
+    copied = one.follow.size_bytes if one.follow is not None else 0
+    return max(one.least_bytes, copied)
 
 
 def _place(number: int) -> str:

@@ -122,13 +122,14 @@ def of_others(case: Case) -> Iterator[Content]:
         return
     pooled = {one.name for pool in case.seen.btrfs for one in pool.devices}
     in_arrays = {one.name for array in case.arrays for one in array.members}
+    in_groups = {one.uuid for group in case.groups for one in group.physical}
     for name, number in case.on(case.old).items():
         node = case.nodes[name]
         for one in node.signatures if name not in pooled | in_arrays else ():
             if one.usage == "filesystem" and one.type not in _OTHERS:
                 words = f"{one.type} {one.label or one.uuid} has no other copy: {_FROM_OLD}"
                 yield Content(number, FILESYSTEM, node.id, Fate.BY_HAND, words)
-            elif one.type in _OTHERS:
+            elif one.type in _OTHERS and one.uuid not in in_groups:
                 words = f"{one.type} {one.uuid} is not moved by this: move it by its own tool"
                 yield Content(number, one.type, node.id, Fate.BY_HAND, words)
 

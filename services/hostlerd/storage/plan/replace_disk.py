@@ -31,9 +31,16 @@ from hostlerd.storage.plan.replace_btrfs import of_btrfs
 from hostlerd.storage.plan.replace_case import Case
 from hostlerd.storage.plan.replace_check import findings
 from hostlerd.storage.plan.replace_content import FILESYSTEM, of_others, of_swap
+from hostlerd.storage.plan.replace_lvm import of_lvm
 from hostlerd.storage.plan.replace_md import of_arrays
 
-KINDS: Sequence[Callable[[Case], Iterator[Content]]] = (of_arrays, of_btrfs, of_swap, of_others)
+KINDS: Sequence[Callable[[Case], Iterator[Content]]] = (
+    of_arrays,
+    of_btrfs,
+    of_lvm,
+    of_swap,
+    of_others,
+)
 """What may be on a disk: each kind finds what of it was on the old one. One line for a new kind."""
 _NOT_ASKED = Smart(None, "it was not asked")
 

@@ -12,7 +12,7 @@ from hostler.api.storage.v1 import disk_pb2 as pb
 from hostlerd.runtime.changes import Changes
 from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.steps import Plan
-from hostlerd.storage.kernel import Kernel, smart, table
+from hostlerd.storage.kernel import Kernel, lvm_look, smart, table
 from hostlerd.storage.kernel.md import arrays
 from hostlerd.storage.kernel.mount_units import MountUnits
 from hostlerd.storage.model.graph import Node
@@ -22,6 +22,7 @@ from hostlerd.storage.plan.burn_in import burn_in
 from hostlerd.storage.plan.choose import target_of
 from hostlerd.storage.plan.graph import build
 from hostlerd.storage.plan.locate import locate
+from hostlerd.storage.plan.lvm_choose import members
 from hostlerd.storage.plan.replace_case import Asked, Case, case
 from hostlerd.storage.service import disk_convert
 from hostlerd.storage.service.disk_follow import Following
@@ -108,7 +109,9 @@ class DiskService:
 
     def _examine(self, asked: Asked) -> tuple[Case, Replacement]:
         seen = self._kernel.look()
-        known = case(asked, seen, build(seen), arrays(seen), self._units.look())
+        graph = build(seen)
+        groups = lvm_look.groups(self._worker, [target_of(node) for node in members(graph)])
+        known = case(asked, seen, graph, arrays(seen), self._units.look(), groups)
         source = replace_disk.table_source(known)
         have = table.planned_with(_read(known.new).backup)
         asked_disk = smart.ask(self._worker, target_of(known.new))

@@ -1,6 +1,7 @@
 """As a job, watching all that is copied to a new disk until it is over, and what comes after.
 
-md and btrfs work by themselves: nothing of this is needed for it, and no lock is held meanwhile.
+md, btrfs and LVM work by themselves: nothing of this is needed for it, and no lock is held
+meanwhile.
 """
 
 from __future__ import annotations
@@ -19,17 +20,23 @@ from hostlerd.storage.errors import (
     BurnInLost,
     ReplacementIncomplete,
 )
-from hostlerd.storage.kernel import btrfs_work, md
+from hostlerd.storage.errors.volumes import GroupNotFound
+from hostlerd.storage.kernel import btrfs_work, lvm_look, md
 from hostlerd.storage.kernel.changing import Changing
 from hostlerd.storage.model.array import Sync
 from hostlerd.storage.model.array_steps import RemoveMember
 from hostlerd.storage.model.btrfs import Work
 from hostlerd.storage.model.disk_steps import CancelBurnIn, SetLocator, StartBurnIn
+from hostlerd.storage.model.filesystem_steps import WipeSignatures
+from hostlerd.storage.model.lvm import Group
+from hostlerd.storage.model.lvm_steps import ReduceGroup
 from hostlerd.storage.model.replacement import Content, Fate, Follow, Pull, Replacement
+from hostlerd.storage.model.target import Target
+from hostlerd.storage.service.lvm_follow import going_on
 
 _LOOK_EVERY_S = 0.25
 _ANSWER_S = 120.0
-_GOES_ON = "md and btrfs go on by themselves"
+_GOES_ON = "md, btrfs and LVM go on by themselves"
 _RESUMED = f"{_GOES_ON}; ask for the same replacement again to have what is left done, and watched"
 # md puts a new member into its slot a moment after it was added.
 _ROUNDS_MOST = 20
@@ -40,6 +47,8 @@ class Following:
     """Follows what is copied, and takes out what has been copied from."""
 
     changing: Changing
+    carriers: Callable[[], Sequence[Target]]
+    """The physical volumes of the host, as they are by now."""
 
     def is_wanted(self) -> bool:
         """Whether this is a job: nobody else waits for hours."""
@@ -117,7 +126,7 @@ class Following:
 
     def _one(self, one: Follow, part: _Part) -> None:
         # Of each kind that goes on by itself, how it is watched.
-        {"md": self._md, "btrfs": self._btrfs}[one.kind](one, part)
+        {"md": self._md, "btrfs": self._btrfs, "lvm": self._lvm}[one.kind](one, part)
 
     def _md(self, one: Follow, part: _Part) -> None:
         try:
@@ -137,13 +146,27 @@ class Following:
             part.tell(found.done, found.total, f"copying to the new disk: filesystem-{one.uuid}")
             time.sleep(_LOOK_EVERY_S)
 
+    def _lvm(self, one: Follow, part: _Part) -> None:
+        def look(group: Group) -> bool:
+            seen = going_on(group)
+            if seen is not None:
+                percent, total = seen
+                part.tell(int(total * percent / 100), total, f"lvm: copying in {group.name}")
+            return seen is None
+
+        try:
+            lvm_look.follow(self.changing.worker, self.carriers, one.uuid, look)
+        except GroupNotFound:
+            return
+
     def _taken_out(self, found: Replacement) -> Iterator[Notice]:
-        """Take members out that were copied to the end, as md has marked them as failed then."""
-        for step in found.steps:
-            if isinstance(step, RemoveMember):
+        """Take out what has been copied from to the end, and has nothing that is needed."""
+        for one in found.contents:
+            if one.fate is not Fate.TO_DO or not _only_removes(one.steps):
+                continue
+            for step in one.steps:
                 self.changing.apply(step)
-                words = f"{step.device.id} was taken out of {step.array.id}"
-                yield Notice("MEMBER_REPLACED", words, step.device.id)
+                yield Notice("MEMBER_REPLACED", f"when it was copied: {step.describe()}", one.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,5 +206,7 @@ def _refuse_rest(found: Replacement) -> None:
         raise ReplacementIncomplete(f"not all came back: {words}", old=found.old, new=found.new)
 
 
-def _only_removes(steps: Sequence[object]) -> bool:
-    return bool(steps) and all(isinstance(one, RemoveMember) for one in steps)
+def _only_removes(steps: Sequence[Step]) -> bool:
+    return isinstance(next(iter(steps), None), (RemoveMember, ReduceGroup)) and all(
+        isinstance(one, (RemoveMember, ReduceGroup, WipeSignatures)) for one in steps
+    )

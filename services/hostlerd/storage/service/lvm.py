@@ -24,7 +24,7 @@ from hostlerd.storage.plan.choose import target_of
 from hostlerd.storage.plan.graph import build
 from hostlerd.storage.plan.lvm_choose import find, find_volume, members
 from hostlerd.storage.service import lvm_convert as convert
-from hostlerd.storage.service.lvm_follow import Following
+from hostlerd.storage.service.lvm_follow import Following, carriers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Planner = Callable[[Sequence[Group], Graph], Plan]
@@ -285,7 +285,7 @@ class LvmService:
         return lvm_look.groups(self._changing.worker, targets), graph
 
     def _members(self) -> Sequence[Target]:
-        return [target_of(node) for node in members(build(self._kernel.look()))]
+        return carriers(self._kernel)
 
 
 def _filesystem_bytes(node: Node, kind: str) -> int:

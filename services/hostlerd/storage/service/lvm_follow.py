@@ -13,7 +13,7 @@ from hostlerd.runtime.call import PROGRESS
 from hostlerd.runtime.errors import DomainError
 from hostlerd.runtime.steps import Step
 from hostlerd.storage.errors.volumes import GroupNotFound
-from hostlerd.storage.kernel import lvm_look
+from hostlerd.storage.kernel import Kernel, lvm_look
 from hostlerd.storage.kernel.changing import Changing
 from hostlerd.storage.model.lvm import Group, Volume
 from hostlerd.storage.model.lvm_steps import AbortMove, StartMove
@@ -24,10 +24,33 @@ from hostlerd.storage.model.lvm_volume_steps import (
     ReplaceVolumeLeg,
 )
 from hostlerd.storage.model.target import Target
+from hostlerd.storage.plan.choose import target_of
+from hostlerd.storage.plan.graph import build
+from hostlerd.storage.plan.lvm_choose import members
 
 Lasting = CreateVolume | MergeVolumeSnapshot | RepairVolume | ReplaceVolumeLeg | StartMove
 Seen = tuple[float, int]
 """How much is done, in percent, and of how many bytes."""
+_ALL = 100.0
+
+
+def carriers(kernel: Kernel) -> Sequence[Target]:
+    """All physical volumes of the host as they are now."""
+    return [target_of(node) for node in members(build(kernel.look()))]
+
+
+def going_on(group: Group) -> Seen | None:
+    """How far all is that LVM copies within a group; None if it copies nothing."""
+    going = [one for one in group.volumes if one.moves] or [
+        one
+        for one in group.visible
+        if one.kind == "raid1" and one.sync_percent is not None and one.sync_percent < _ALL
+    ]
+    if not going:
+        return None
+    total = sum(max(one.size_bytes, 1) for one in going)
+    done = sum((one.sync_percent or 0.0) * max(one.size_bytes, 1) for one in going)
+    return done / total, total
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from hostlerd.storage.model.target import Slice, Target
 _MOST = (1 << 63) - 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.!:-]{0,63}")
 NUMBER = re.compile(r"[0-9]{1,4}:[0-9]{1,8}")
+PLACE = re.compile(r"[0-9]{1,4}:[0-9]{1,8}(/[1-9][0-9]{0,4})?")
+"""A device's number, or a disk's with that of a partition that was made on it before."""
 WORDS = re.compile(r"[^\x00-\x1f\x7f]{0,512}")
 
 _SLICE = record(

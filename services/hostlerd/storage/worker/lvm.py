@@ -13,8 +13,9 @@ from hostlerd.privileged.grammar import array, flag, one_of, text, whole
 from hostlerd.storage.model.lvm import EXTENTS_MOST, KINDS, NAME, UUID, Group, group_name_fault
 from hostlerd.storage.model.saved import ID
 from hostlerd.storage.worker import lvm_saved, lvm_tool
-from hostlerd.storage.worker.grammar import NUMBER, read_target, target, targets
+from hostlerd.storage.worker.grammar import PLACE, read_target, target, targets
 from hostlerd.storage.worker.lvm_look import (
+    device_of,
     look,
     path_of,
     proven,
@@ -88,14 +89,14 @@ def _change(make: Change) -> Callable[[Request, Tools], dict[str, Any]]:
 
 def reduce_group(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
     """Take a device out that nothing lies on; nothing if it is in it no more."""
-    number = str(request["number"])
-    found = group.carrier(number)
+    device = device_of(request, str(request["number"]))
+    found = group.carrier(device.target.number)
     if found is None:
         return ()
     if found.used_extents:
-        words = f"{found.used_extents} extents of {group.name} lie on {path_of(request, number)}"
+        words = f"{found.used_extents} extents of {group.name} lie on {device.path}"
         raise Refused("PHYSICAL_VOLUME_IN_USE", words, group=group.uuid)
-    return "vgreduce", group.name, path_of(request, number)
+    return "vgreduce", group.name, device.path
 
 
 def remove_missing(_: Request, __: Tools, group: Group) -> tuple[str, ...]:
@@ -267,7 +268,7 @@ _GROUP: Mapping[str, Any] = {
     "devices": targets(1, _DEVICES_MOST),
 }
 _VOLUME: Mapping[str, Any] = {**_GROUP, "volume": text(NAME), "volume_uuid": text(UUID)}
-_NUMBERS = array(text(NUMBER), 0, _DEVICES_MOST)
+_NUMBERS = array(text(PLACE), 0, _DEVICES_MOST)
 _EXTENTS = whole(1, EXTENTS_MOST)
 
 
@@ -294,7 +295,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "ExtendGroup": Operation(
         {**_GROUP, "device": target}, extend_group, overwrites=("device",), uses=("devices",)
     ),
-    "ReduceGroup": _of_group(reduce_group, number=text(NUMBER)),
+    "ReduceGroup": _of_group(reduce_group, number=text(PLACE)),
     "RemoveMissing": _of_group(remove_missing),
     "RemoveGroup": _of_group(remove_group),
     "CreateVolume": _of_group(
@@ -316,9 +317,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "DeleteVolume": _of_volume(delete, active=targets(0, 1)),
     "RenameVolume": _of_volume(rename, name=text(NAME)),
     "SetVolumeActive": _of_volume(set_active, is_active=flag),
-    "RepairVolume": _of_volume(repair, number=text(NUMBER)),
-    "ReplaceVolumeLeg": _of_volume(replace_leg, old_number=text(NUMBER), number=text(NUMBER)),
-    "StartMove": _of_group(start_move, number=text(NUMBER), numbers=_NUMBERS),
-    "AbortMove": _of_group(abort_move, number=text(NUMBER)),
+    "RepairVolume": _of_volume(repair, number=text(PLACE)),
+    "ReplaceVolumeLeg": _of_volume(replace_leg, old_number=text(PLACE), number=text(PLACE)),
+    "StartMove": _of_group(start_move, number=text(PLACE), numbers=_NUMBERS),
+    "AbortMove": _of_group(abort_move, number=text(PLACE)),
     "RestoreGroup": _of_group(restore_group, saved=text(ID)),
 }

@@ -72,12 +72,18 @@ def refuse_name(group: Group, name: str) -> None:
         raise Refused("VOLUME_EXISTS", f"there is a {group.name}/{name}", group=group.uuid)
 
 
-def path_of(request: Request, number: str) -> str:
-    """The node of the device of a number, one of the group's. Raises Refused."""
-    for device in request.devices["devices"]:
-        if device.target.number == number:
-            return device.path
+def device_of(request: Request, number: str) -> Device:
+    """The device of a place, one of the group's. Raises Refused."""
+    asked = (read_target(one).place for one in request["devices"])
+    for place, device in zip(asked, request.devices["devices"], strict=True):
+        if number in (place, device.target.number):
+            return device
     raise Refused("INVALID", f"{number} is no device of {request['group']}")
+
+
+def path_of(request: Request, number: str) -> str:
+    """The node of it. Raises Refused."""
+    return device_of(request, number).path
 
 
 def refuse_unless_free(target: Target, request: Request, *, is_kept: bool) -> str:
