@@ -117,14 +117,29 @@ def remove_detached(request: Request, tools_: Tools) -> dict[str, Any]:
 
 def replace(request: Request, tools_: Tools) -> dict[str, Any]:
     """Have md copy a member to a spare, unless it does or has done so."""
-    found = _proven(request.device("array"), str(request["uuid"]))
+    if _is_copied(request):
+        return {}
     old, new = request.device("old"), request.device("new")
-    was, copy = found.member(old.target.name), found.member(new.target.name)
-    if copy is not None and copy.is_replacement:
-        return {}
-    if copy is not None and copy.is_whole and (was is None or was.is_faulty):
-        return {}
-    return _manage(request, tools_, "--replace", old.path, "--with", new.path)
+    argv = [_MDADM, "--manage", request.device("array").path]
+    argv += ["--replace", old.path, "--with", new.path]
+    # The kernel begins with the spare as soon as the old one is marked, and if that comes before
+    # mdadm says which spare is meant, it refuses the word: "is active and cannot be a replacement".
+    answer = tools_.run(argv, good=(0, 1))
+    if answer.status and not _is_copied(request):
+        raise tools.failed(argv, answer)
+    return {}
+
+
+def _is_copied(request: Request) -> bool:
+    """Whether the new one is being written in the old one's place, or has all of it."""
+    found = _proven(request.device("array"), str(request["uuid"]))
+    was = found.member(request.device("old").target.name)
+    copy = found.member(request.device("new").target.name)
+    if copy is None or copy.slot is None or copy.is_faulty:
+        return False
+    if copy.is_replacement:
+        return was is None or was.slot in (None, copy.slot)
+    return copy.is_whole and (was is None or was.is_faulty)
 
 
 def reshape(request: Request, tools_: Tools) -> dict[str, Any]:

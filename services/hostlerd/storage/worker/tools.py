@@ -20,6 +20,7 @@ _ENVIRONMENT = {
 }
 _OUTPUT_BYTES_MOST = 4 << 20
 _WORDS_MOST = 2000
+_LINE_MOST = 300
 _PROBE_TIMEOUT_S = 60.0
 
 
@@ -53,7 +54,7 @@ class Tools:
         answer = _run(argv, stdin, timeout_s)
         self.check()
         if answer.status not in good:
-            raise _failed(argv, answer)
+            raise failed(argv, answer)
         return answer
 
 
@@ -61,7 +62,7 @@ def probe(argv: Sequence[str]) -> str:
     """Run a tool that only reads; answer its output. Raises Refused."""
     answer = _run(argv, b"", _PROBE_TIMEOUT_S)
     if answer.status != 0:
-        raise _failed(argv, answer)
+        raise failed(argv, answer)
     return answer.output
 
 
@@ -72,16 +73,18 @@ def signatures(path: str) -> tuple[Signature, ...]:
     if answer.status == blkid.AMBIVALENT:
         return (blkid.CONTRADICTION,)
     if answer.status not in (0, blkid.NOTHING_FOUND):
-        raise _failed(argv, answer)
+        raise failed(argv, answer)
     return blkid.parse(answer.output)
 
 
-def _failed(argv: Sequence[str], answer: Answer) -> Refused:
+def failed(argv: Sequence[str], answer: Answer) -> Refused:
+    """The refusal of what a tool has failed at; its last line is told, all of it in the details."""
     words = (answer.errors.strip() or answer.output.strip())[-_WORDS_MOST:]
     name = Path(argv[0]).name
+    last = f": {words.splitlines()[-1].strip()[:_LINE_MOST]}" if words else ""
     return Refused(
         "TOOL_FAILED",
-        f"{name} ended with status {answer.status}",
+        f"{name} ended with status {answer.status}{last}",
         tool=name,
         stderr=words,
     )
