@@ -98,12 +98,15 @@ def _watched(
     help="Copy this disk's partition table. [default: OLD's, or one with the other halves]",
 )
 @click.option(
-    "--only", multiple=True, metavar="ID", help="Bring back this array or btrfs, and no others."
+    "--only",
+    multiple=True,
+    metavar="ID",
+    help="Bring back this array, btrfs or group, and no others.",
 )
 @click.option("--erase", is_flag=True, help="What NEW holds may be lost.")
 @pass_state
 def replace_disk(state: State, /, old: str, new: str, **options: Any) -> None:
-    """Have NEW take the place of OLD: partition table, arrays, btrfs and swap areas.
+    """Have NEW take the place of OLD: partition table, arrays, btrfs, LVM and swap.
 
     OLD may be gone: say the serial number it had. It is named for whoever pulls it, and is not to
     be pulled before this is over. It is read from only where nothing else has what is on it.
