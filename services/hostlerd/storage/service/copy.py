@@ -116,7 +116,8 @@ class CopyService:
         if isinstance(step, BeginCopy):
             again = f"there is no {step.target}; the same request goes on with what it left"
         if progress is not None:
-            progress.follow("bytes", f"goes on without this job: {step.describe()}", "")
+            words = f"goes on without this job: {step.describe()}; after a boot {again}"
+            progress.follow("bytes", words, "")
         tell = progress.step if progress is not None else lambda done, total, activity: None
         return self._copies.follow(str(begun["run"]), tell, again)
 
