@@ -32,7 +32,7 @@ test-vm: prepare
 	@$(PYTHON) -m pytest tests/vm $(ARGS)
 
 soak: prepare
-	@HOSTLER_SOAK=1 $(PYTHON) -m pytest tests/unit tests/kernel tests/hosts -m soak $(ARGS)
+	@HOSTLER_SOAK=1 $(PYTHON) -m pytest tests/unit tests/kernel tests/hosts tests/vm -m soak $(ARGS)
 
 lint: prepare
 	@$(BIN)/ruff check .
