@@ -35,6 +35,11 @@ class Page:
         self.ask("Page.enable")
         self.ask("Page.navigate", url=url)
 
+    def close(self) -> None:
+        """End the browser."""
+        self._session = ""
+        self.ask("Browser.close")
+
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method of the protocol; answer its result. What else comes is left out."""
         self._number += 1
@@ -117,6 +122,9 @@ def driven(url: str, profile: Path) -> Iterator[Page]:
         page = Page(to, answers)
         page.open(url)
         yield page
+        # So it takes its temporary folders with it.
+        page.close()
+        browser.wait(30)
     finally:
         os.close(to)
         os.close(answers)
