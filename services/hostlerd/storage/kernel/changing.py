@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from hostlerd.runtime.edge import Recoverable
@@ -49,6 +50,11 @@ class Changing(Recoverable):
         """Open the session of one change."""
         yield self.apply
 
+    @contextmanager
+    def recovering(self) -> Iterator[Callable[[Step], None]]:
+        """Open a session of steps that may have been done already, or in part."""
+        yield lambda step: self.apply(_again(step))
+
     def apply(self, step: Step) -> None:
         """Carry out one step. Raises DomainError; then nothing of it remains."""
         self._answers[step] = self._door(step).apply(step)
@@ -65,3 +71,8 @@ class Changing(Recoverable):
     def take_answer(self, step: Step) -> Mapping[str, Any]:
         """What the worker told of a step that was carried out here, once; empty if it was not."""
         return self._answers.pop(step, {})
+
+
+def _again(step: Any) -> Any:
+    """A step as it is repeated: what it has done itself has counted on; see `lvm_steps`."""
+    return replace(step, seqno=0) if hasattr(step, "seqno") else step

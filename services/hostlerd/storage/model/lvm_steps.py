@@ -1,8 +1,9 @@
 """The steps of changes to volume groups of LVM: each is an operation of the worker, of its name.
 
 All name their group by its UUID and all devices of it that are there: LVM looks at no others. Its
-`seqno` is the one that the plan saw; 0 where steps before have counted on. A `number` is the
-`place` of one of these devices.
+`seqno` is the one that the plan saw; 0 where steps before have counted on, or where a step that was
+cut off is carried out once more: what it was to end may have ended then, and that is no error. A
+`number` is the `place` of one of these devices.
 """
 
 from __future__ import annotations

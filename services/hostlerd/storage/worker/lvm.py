@@ -16,6 +16,7 @@ from hostlerd.storage.worker import lvm_saved, lvm_tool
 from hostlerd.storage.worker.grammar import PLACE, read_target, target, targets
 from hostlerd.storage.worker.lvm_look import (
     device_of,
+    has_ended,
     look,
     path_of,
     proven,
@@ -70,10 +71,15 @@ def extend_group(request: Request, tools_: Tools) -> dict[str, Any]:
     return {"kept": kept}
 
 
-def _change(make: Change) -> Callable[[Request, Tools], dict[str, Any]]:
-    """An operation that proves the group, keeps its description, and says one word to LVM."""
+def _change(make: Change, *, ends: bool = False) -> Callable[[Request, Tools], dict[str, Any]]:
+    """An operation that proves the group, keeps its description, and says one word to LVM.
+
+    `ends` says that the group is gone afterwards.
+    """
 
     def run(request: Request, tools_: Tools) -> dict[str, Any]:
+        if ends and has_ended(request):
+            return {}
         group = proven(request)
         command, *words = make(request, tools_, group) or ("",)
         if not command:
@@ -154,10 +160,17 @@ def snapshot(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
 
 
 def merge(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
-    """Merge a snapshot into its origin, in the background."""
+    """Merge a snapshot into its origin, in the background.
+
+    One that goes on already is polled, for whoever began it may have died before it was. Asked for
+    once more, one that is over has taken the snapshot with it.
+    """
+    uuids = {one.uuid for one in group.volumes}
+    if request["seqno"] == 0 and request["volume_uuid"] not in uuids:
+        return ()
     found = volume(request, group)
     if found.is_merging:
-        return ()
+        return "lvchange", "--poll", "y", f"{group.name}/{request['origin']}"
     origin = group.volume(found.origin)
     if origin is None or origin.name != request["origin"]:
         raise Refused("GROUP_CHANGED", f"{found.name} is a snapshot of {found.origin or 'nothing'}")
@@ -232,10 +245,15 @@ def replace_leg(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
 
 
 def start_move(request: Request, _: Tools, group: Group) -> tuple[str, ...]:
-    """Begin to move what lies on a device; nothing if nothing does, or if that goes on already."""
+    """Begin to move what lies on a device; nothing if nothing does.
+
+    A move that goes on already is polled, for whoever began it may have died before it was.
+    """
     found, path = group.carrier(str(request["number"])), path_of(request, str(request["number"]))
-    if found is None or not found.used_extents or any(v.moves == path for v in group.volumes):
+    if found is None or not found.used_extents:
         return ()
+    if any(v.moves == path for v in group.volumes):
+        return "pvmove", "--background", "--interval", _POLL_EVERY_S, path
     to = [path_of(request, one) for one in request["numbers"]]
     return "pvmove", "--background", "--interval", _POLL_EVERY_S, path, *to
 
@@ -297,7 +315,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "ReduceGroup": _of_group(reduce_group, number=text(PLACE)),
     "RemoveMissing": _of_group(remove_missing),
-    "RemoveGroup": _of_group(remove_group),
+    "RemoveGroup": Operation(_GROUP, _change(remove_group, ends=True), uses=("devices",)),
     "CreateVolume": _of_group(
         create_volume,
         volume=text(NAME),

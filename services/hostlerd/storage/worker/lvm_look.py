@@ -49,11 +49,19 @@ def proven(request: Request) -> Group:
         raise _changed(request, "shares its name with another one")
     if seqno not in (0, group.seqno):
         raise _changed(request, f"has been changed since: it counts {group.seqno}, not {seqno}")
-    if group.missing != request["missing"]:
+    # Once more asked to do without what is missing, it may have done so.
+    is_less = seqno == 0 and group.missing < request["missing"]
+    if group.missing != request["missing"] and not is_less:
         raise _changed(request, f"lacks {group.missing} devices now, and not {request['missing']}")
     if group.is_foreign:
         raise _changed(request, "is exported, or a cluster's")
     return group
+
+
+def has_ended(request: Request) -> bool:
+    """Whether a group that was to be ended has been, where that is asked for once more."""
+    found = lvm_tool.groups(request.devices["devices"]) if request["seqno"] == 0 else ()
+    return request["seqno"] == 0 and all(one.uuid != request["uuid"] for one in found)
 
 
 def volume(request: Request, group: Group) -> Volume:
