@@ -263,7 +263,7 @@ def test_a_target_is_attached_once_and_again_when_its_session_has_ended() -> Non
     made = plan.attach(asked, (), graph(), "h1")
     (step,) = made.steps
     assert step == ApplyAttachment(ATTACHED, None) and H1 in step.describe()
-    assert step.inverse() == DeleteAttachment(ATTACHED, ())
+    assert step.inverse() == DeleteAttachment(ATTACHED, (), whatever_came=True)
     have = (AttachmentState(ATTACHED, "LOGGED_IN"),)
     again = plan.attach(asked, have, graph(SDA, SDB), "h1")
     assert again.steps == () and again.notices == () and again.etag_after == made.etag_after

@@ -48,7 +48,9 @@ def asked(**changed: Any) -> dict[str, Any]:
 def test_a_request_as_the_daemon_makes_it_passes_the_grammar() -> None:
     assert check(asked(), OPERATIONS)[0] == "ApplyExport"
     for op in ("ApplyAttachment", "DeleteAttachment"):
-        more = {"attachment": asdict(ATTACHED)} if op.startswith("Apply") else {"devices": []}
+        more: dict[str, Any] = {"devices": [], "whatever_came": False}
+        if op.startswith("Apply"):
+            more = {"attachment": asdict(ATTACHED)}
         before = None if op.startswith("Apply") else asdict(ATTACHED)
         assert check({"op": op, "before": before, **more}, OPERATIONS)[0] == op
 

@@ -87,15 +87,21 @@ class ApplyAttachment:
 
     def inverse(self) -> Step | None:
         """Log out, if it was not attached before."""
-        return DeleteAttachment(self.attachment, ()) if self.before is None else None
+        if self.before is not None:
+            return None
+        return DeleteAttachment(self.attachment, (), whatever_came=True)
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteAttachment:
-    """Log out of a target, and no more log in at boots. `devices` are what nobody uses by now."""
+    """Log out of a target, and no more log in at boots. `devices` are what nobody uses by now.
+
+    `whatever_came` says that others may have come of it since: nobody may use those either.
+    """
 
     before: Attachment
     devices: tuple[Target, ...]
+    whatever_came: bool = False
     survives_boot = True
     one_way = True
     timeout_s = _TIMEOUT_S

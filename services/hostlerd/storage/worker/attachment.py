@@ -20,10 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hostlerd.privileged.grammar import record, text, whole
+from hostlerd.privileged.grammar import flag, record, text, whole
 from hostlerd.privileged.refused import Fault
 from hostlerd.storage.model import iscsi as model
 from hostlerd.storage.model.iscsi import Attachment
+from hostlerd.storage.model.target import signature_words
 from hostlerd.storage.worker import export_kept as kept
 from hostlerd.storage.worker import identity, sysfs, tools, use
 from hostlerd.storage.worker.grammar import read_target, targets
@@ -116,7 +117,13 @@ def delete(request: Request, tools_: Tools) -> dict[str, Any]:
             # Open no longer than it takes to look at it: it goes with the session.
             with identity.opened(one) as device:
                 use.refuse_if_used(device, tools.probe)
-        if more := sorted(set(_disks(wanted.target)) - {one.name for one in planned}):
+        more = sorted(set(_disks(wanted.target)) - {one.name for one in planned})
+        if request["whatever_came"]:
+            for name in more:
+                found = signature_words(tools.signatures(identity.node(name)))
+                with identity.opened(identity.here(name, found)) as device:
+                    use.refuse_if_used(device, tools.probe)
+        elif more:
             words = f"{wanted.target} is {', '.join(more)} by now, which the plan did not see"
             raise Refused("DEVICE_CHANGED", words, device=wanted.name)
         _forget(folder, wanted, tools_)
@@ -260,5 +267,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "ListAttachments": Operation({}, told),
     "LendSecret": Operation({"name": text(model.NAME), "secret": text(model.SECRET)}, lend),
     "ApplyAttachment": Operation({"attachment": _attachment, "before": _attachment_or_none}, apply),
-    "DeleteAttachment": Operation({"before": _attachment, "devices": targets(0, 16)}, delete),
+    "DeleteAttachment": Operation(
+        {"before": _attachment, "devices": targets(0, 16), "whatever_came": flag}, delete
+    ),
 }

@@ -80,6 +80,27 @@ def changed(target: Target, words: str) -> Refused:
     )
 
 
+def here(name: str, signatures: tuple[str, ...]) -> Target:
+    """The device that the kernel calls so now, which no plan saw. Raises OSError."""
+    folder = (sysfs.BLOCK / name).resolve(strict=True)
+    fd = os.open(node(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        number = _number(fd)
+        whole, known = sysfs.whole_disk(folder), sysfs.udev(number)
+        return Target(
+            id=f"name-{name}",
+            name=name,
+            number=number,
+            size_bytes=_ioctl_u64(fd, _BLKGETSIZE64),
+            disk_sequence=disk_sequence(fd),
+            serial=sysfs.serial(whole, known),
+            wwn=sysfs.wwn(whole, known),
+            signatures=signatures,
+        )
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def opened(target: Target) -> Iterator[Device]:
     """Open a device and compare it with what the plan saw. Raises Refused, OSError."""
