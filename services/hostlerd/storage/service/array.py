@@ -23,6 +23,7 @@ from hostlerd.storage.plan.array_check import Wanted
 from hostlerd.storage.plan.array_choose import find
 from hostlerd.storage.plan.graph import build
 from hostlerd.storage.service import array_convert
+from hostlerd.storage.service.aftermath import seen_after
 from hostlerd.storage.service.array_follow import Following
 
 _KIB = 1024
@@ -70,7 +71,7 @@ class ArrayService:
             write_mostly=request.write_mostly_count,
         )
         change = await self._change(request, partial(array_create.create, wanted), request.name)
-        return pb.CreateArrayResponse(array=await self._after(request, request.name), change=change)
+        return pb.CreateArrayResponse(array=await self._after(change, request.name), change=change)
 
     async def AddMember(
         self, request: pb.AddMemberRequest, context: Context
@@ -78,7 +79,7 @@ class ArrayService:
         """Add a device."""
         plan = partial(array_members.add, request.array, request.device, request.as_new)
         change = await self._change(request, plan)
-        return pb.AddMemberResponse(array=await self._after(request), change=change)
+        return pb.AddMemberResponse(array=await self._after(change, request.array), change=change)
 
     async def FailMember(
         self, request: pb.FailMemberRequest, context: Context
@@ -86,7 +87,7 @@ class ArrayService:
         """Mark a member as failed."""
         plan = partial(array_members.fail, request.array, request.device)
         change = await self._change(request, plan)
-        return pb.FailMemberResponse(array=await self._after(request), change=change)
+        return pb.FailMemberResponse(array=await self._after(change, request.array), change=change)
 
     async def RemoveMember(
         self, request: pb.RemoveMemberRequest, context: Context
@@ -94,7 +95,9 @@ class ArrayService:
         """Take a member out."""
         plan = partial(array_members.remove, request.array, request.device)
         change = await self._change(request, plan)
-        return pb.RemoveMemberResponse(array=await self._after(request), change=change)
+        return pb.RemoveMemberResponse(
+            array=await self._after(change, request.array), change=change
+        )
 
     async def ReplaceMember(
         self, request: pb.ReplaceMemberRequest, context: Context
@@ -102,7 +105,9 @@ class ArrayService:
         """Have a device take the place of another one."""
         plan = partial(array_members.replace, request.array, request.old, request.new)
         change = await self._change(request, plan)
-        return pb.ReplaceMemberResponse(array=await self._after(request), change=change)
+        return pb.ReplaceMemberResponse(
+            array=await self._after(change, request.array), change=change
+        )
 
     async def GrowArray(
         self, request: pb.GrowArrayRequest, context: Context
@@ -113,21 +118,21 @@ class ArrayService:
             array_grow.grow, request.array, request.raid_disks, devices, request.whole_size
         )
         change = await self._change(request, plan)
-        return pb.GrowArrayResponse(array=await self._after(request), change=change)
+        return pb.GrowArrayResponse(array=await self._after(change, request.array), change=change)
 
     async def CheckArray(
         self, request: pb.CheckArrayRequest, context: Context
     ) -> pb.CheckArrayResponse:
         """Compare all copies."""
         change = await self._change(request, partial(array_grow.compare, request.array, "check"))
-        return pb.CheckArrayResponse(array=await self._after(request), change=change)
+        return pb.CheckArrayResponse(array=await self._after(change, request.array), change=change)
 
     async def RepairArray(
         self, request: pb.RepairArrayRequest, context: Context
     ) -> pb.RepairArrayResponse:
         """Compare all copies, and make those that differ alike."""
         change = await self._change(request, partial(array_grow.compare, request.array, "repair"))
-        return pb.RepairArrayResponse(array=await self._after(request), change=change)
+        return pb.RepairArrayResponse(array=await self._after(change, request.array), change=change)
 
     async def SetSyncSpeed(
         self, request: pb.SetSyncSpeedRequest, context: Context
@@ -142,7 +147,9 @@ class ArrayService:
             raise InvalidRequest.of(faults)
         plan = partial(array_grow.speed, request.array, least // _KIB, most // _KIB)
         change = await self._change(request, plan)
-        return pb.SetSyncSpeedResponse(array=await self._after(request), change=change)
+        return pb.SetSyncSpeedResponse(
+            array=await self._after(change, request.array), change=change
+        )
 
     async def StopArray(
         self, request: pb.StopArrayRequest, context: Context
@@ -157,7 +164,9 @@ class ArrayService:
         """Start an array."""
         plan = partial(array_create.assemble, request.array, request.degraded)
         change = await self._change(request, plan)
-        return pb.AssembleArrayResponse(array=await self._after(request), change=change)
+        return pb.AssembleArrayResponse(
+            array=await self._after(change, request.array), change=change
+        )
 
     async def DeleteArray(
         self, request: pb.DeleteArrayRequest, context: Context
@@ -183,11 +192,11 @@ class ArrayService:
         for notice in self._following.follow(found, plan.steps):
             change.warnings.add(code=notice.code, message=notice.message, subject=notice.subject)
 
-    async def _after(self, request: Any, name: str = "") -> pb.Array | None:
-        """The array as it is now; None if nothing was done."""
-        if request.change.validate_only:
+    async def _after(self, change: change_pb2.Change, name: str) -> pb.Array | None:
+        """The array as it is now; None if nothing was done, or if that cannot be seen."""
+        if change.outcome == change_pb2.OUTCOME_PLANNED:
             return None
-        answer: pb.Array = await self._runtime.blocking(self._get, name or request.array)
+        answer: pb.Array | None = await seen_after(self._runtime, change, self._get, name)
         return answer
 
     def _get(self, name: str) -> pb.Array:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc.aio
 
+from hostler.api.common.v1 import change_pb2
 from hostler.api.storage.v1 import luks_pb2 as pb
 from hostlerd.runtime.changes import Changes
 from hostlerd.runtime.domain import Runtime
@@ -14,6 +15,7 @@ from hostlerd.storage.kernel.changing import Changing
 from hostlerd.storage.model.graph import Graph
 from hostlerd.storage.plan import luks as plan
 from hostlerd.storage.plan.graph import build
+from hostlerd.storage.service.aftermath import seen_after
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -43,7 +45,7 @@ class LuksService:
         done = await self._changes.carry_out(
             request.change, lambda: plan.open_(wanted, self._graph())
         )
-        return pb.OpenLuksResponse(luks=await self._after(request), change=done.change)
+        return pb.OpenLuksResponse(luks=await self._after(request, done.change), change=done.change)
 
     async def CloseLuks(
         self, request: pb.CloseLuksRequest, context: Context
@@ -52,7 +54,9 @@ class LuksService:
         done = await self._changes.carry_out(
             request.change, lambda: plan.close(request.device, self._graph())
         )
-        return pb.CloseLuksResponse(luks=await self._after(request), change=done.change)
+        return pb.CloseLuksResponse(
+            luks=await self._after(request, done.change), change=done.change
+        )
 
     async def BackupLuksHeader(
         self, request: pb.BackupLuksHeaderRequest, context: Context
@@ -66,12 +70,14 @@ class LuksService:
         saved = next(iter(told.get("saved", {}).values()), "")
         return pb.BackupLuksHeaderResponse(change=done.change, saved=saved)
 
-    async def _after(self, request: Any) -> pb.Luks | None:
-        """What is there now; None if nothing was done."""
+    async def _after(self, request: Any, change: change_pb2.Change) -> pb.Luks | None:
+        """What is there now; None if nothing was done, or if that cannot be seen."""
         if request.change.validate_only:
             return None
-        graph = await self._runtime.blocking(self._graph)
-        return _luks(plan.find(graph, request.device))
+        found: pb.Luks | None = await seen_after(
+            self._runtime, change, lambda: _luks(plan.find(self._graph(), request.device))
+        )
+        return found
 
     def _graph(self) -> Graph:
         return build(self._kernel.look())

@@ -24,6 +24,7 @@ from hostlerd.storage.plan.choose import target_of
 from hostlerd.storage.plan.graph import build
 from hostlerd.storage.plan.lvm_choose import find, find_volume, members
 from hostlerd.storage.service import lvm_convert as convert
+from hostlerd.storage.service.aftermath import seen_after
 from hostlerd.storage.service.lvm_follow import Following, carriers
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -64,7 +65,7 @@ class LvmService:
         wanted = lvm_groups.Wanted(request.name, tuple(request.devices), request.extent_bytes)
         change = await self._change(request, partial(lvm_groups.create, wanted))
         return pb.CreateVolumeGroupResponse(
-            group=await self._after(request, self._group, request.name), change=change
+            group=await self._after(change, self._group, request.name), change=change
         )
 
     async def ExtendVolumeGroup(
@@ -74,7 +75,7 @@ class LvmService:
         plan = partial(lvm_groups.extend, request.group, request.device)
         change = await self._change(request, plan)
         return pb.ExtendVolumeGroupResponse(
-            group=await self._after(request, self._group, request.group), change=change
+            group=await self._after(change, self._group, request.group), change=change
         )
 
     async def ReduceVolumeGroup(
@@ -84,7 +85,7 @@ class LvmService:
         plan = partial(lvm_groups.reduce, request.group, request.device)
         change = await self._change(request, plan)
         return pb.ReduceVolumeGroupResponse(
-            group=await self._after(request, self._group, request.group), change=change
+            group=await self._after(change, self._group, request.group), change=change
         )
 
     async def MovePhysicalVolume(
@@ -94,7 +95,7 @@ class LvmService:
         plan = partial(lvm_groups.move, request.group, request.device, tuple(request.to))
         change = await self._change(request, plan)
         return pb.MovePhysicalVolumeResponse(
-            group=await self._after(request, self._group, request.group), change=change
+            group=await self._after(change, self._group, request.group), change=change
         )
 
     async def DeleteVolumeGroup(
@@ -119,7 +120,7 @@ class LvmService:
             pool=request.pool,
         )
         change = await self._change(request, partial(lvm_volumes.create, wanted))
-        volume = await self._after(request, self._in_group, request.group, request.name)
+        volume = await self._after(change, self._in_group, request.group, request.name)
         return pb.CreateVolumeResponse(volume=volume, change=change)
 
     async def GrowVolume(
@@ -134,7 +135,7 @@ class LvmService:
 
         change = await self._change(request, plan)
         return pb.GrowVolumeResponse(
-            volume=await self._after(request, self._volume, request.volume), change=change
+            volume=await self._after(change, self._volume, request.volume), change=change
         )
 
     async def RenameVolume(
@@ -149,7 +150,7 @@ class LvmService:
             return lvm_volumes.rename(request.volume, request.name, groups, graph)
 
         change = await self._change(request, plan)
-        volume = await self._after(request, self._in_group, group, request.name)
+        volume = await self._after(change, self._in_group, group, request.name)
         return pb.RenameVolumeResponse(volume=volume, change=change)
 
     async def ActivateVolume(
@@ -159,7 +160,7 @@ class LvmService:
         plan = partial(lvm_volumes.set_active, request.volume, True)
         change = await self._change(request, plan)
         return pb.ActivateVolumeResponse(
-            volume=await self._after(request, self._volume, request.volume), change=change
+            volume=await self._after(change, self._volume, request.volume), change=change
         )
 
     async def DeactivateVolume(
@@ -169,7 +170,7 @@ class LvmService:
         plan = partial(lvm_volumes.set_active, request.volume, False)
         change = await self._change(request, plan)
         return pb.DeactivateVolumeResponse(
-            volume=await self._after(request, self._volume, request.volume), change=change
+            volume=await self._after(change, self._volume, request.volume), change=change
         )
 
     async def CreateVolumeSnapshot(
@@ -185,7 +186,7 @@ class LvmService:
             return lvm_mend.snapshot(request.volume, request.name, size, groups, graph)
 
         change = await self._change(request, plan)
-        made = await self._after(request, self._in_group, group, request.name)
+        made = await self._after(change, self._in_group, group, request.name)
         return pb.CreateVolumeSnapshotResponse(snapshot=made, change=change)
 
     async def CloneVolume(
@@ -201,7 +202,7 @@ class LvmService:
             return lvm_mend.clone(wanted, groups, graph)
 
         change = await self._change(request, plan)
-        made = await self._after(request, self._in_group, group, request.name)
+        made = await self._after(change, self._in_group, group, request.name)
         return pb.CloneVolumeResponse(clone=made, change=change)
 
     async def MergeVolumeSnapshot(
@@ -225,7 +226,7 @@ class LvmService:
         plan = partial(lvm_mend.replace, request.volume, request.old, request.new)
         change = await self._change(request, plan)
         return pb.ReplaceVolumeDeviceResponse(
-            volume=await self._after(request, self._volume, request.volume), change=change
+            volume=await self._after(change, self._volume, request.volume), change=change
         )
 
     async def ListGroupBackups(
@@ -246,7 +247,7 @@ class LvmService:
 
         change = await self._change(request, plan)
         return pb.RestoreGroupResponse(
-            group=await self._after(request, self._group, request.group), change=change
+            group=await self._after(change, self._group, request.group), change=change
         )
 
     async def _change(self, request: Any, planner: Planner) -> change_pb2.Change:
@@ -256,11 +257,11 @@ class LvmService:
             await self._runtime.blocking(self._following.follow, done.plan.steps)
         return done.change
 
-    async def _after(self, request: Any, get: Callable[..., Any], *words: str) -> Any:
-        """What is there now; None if nothing was done."""
-        if request.change.validate_only:
+    async def _after(self, change: change_pb2.Change, get: Callable[..., Any], *words: str) -> Any:
+        """What is there now; None if nothing was done, or if that cannot be seen."""
+        if change.outcome == change_pb2.OUTCOME_PLANNED:
             return None
-        return await self._runtime.blocking(get, *words)
+        return await seen_after(self._runtime, change, get, *words)
 
     def _group(self, words: str) -> pb.VolumeGroup:
         groups, graph = self._look()
