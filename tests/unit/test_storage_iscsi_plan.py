@@ -165,14 +165,16 @@ def test_an_export_is_of_the_device_that_is_named_and_the_second_apply_is_empty(
 
 
 def test_a_change_of_what_is_in_use_is_refused_unless_it_is_forced() -> None:
-    have = (exported(sessions=(H1,)),)
+    have = (exported(sessions=(H1,), mark="5a"),)
     other = replace(WANTED, portal="10.0.0.13:3260")
     assert reason(plan.apply, other, graph(), have, "h2") == "EXPORT_IN_USE"
     assert reason(plan.apply, replace(WANTED, new_secret=True), graph(), have, "h2")
     forced = plan.apply(replace(other, force=True), graph(), have, "h2")
     (step,) = forced.steps
     assert isinstance(step, ApplyExport) and "in another way" in step.describe()
-    assert step.inverse() == ApplyExport(have[0].export, step.export, step.device, force=True)
+    assert step.inverse() == ApplyExport(
+        *(have[0].export, step.export, step.device), force=True, mark="5a", goes_back=True
+    )
     assert [one.code for one in forced.notices] == ["SESSION_CUT"]
     assert reason(plan.delete, "leg", False, have) == "EXPORT_IN_USE"
     (gone,) = plan.delete("leg", True, have).steps

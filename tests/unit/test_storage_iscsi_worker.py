@@ -41,7 +41,7 @@ def asked(**changed: Any) -> dict[str, Any]:
     one = {**json.loads(json.dumps(asdict(EXPORT))), **changed}
     return {
         **{"op": "ApplyExport", "export": one, "before": None, "device": DEVICE},
-        **{"new_secret": True, "force": False},
+        **{"new_secret": True, "force": False, "mark": "", "goes_back": False},
     }
 
 
@@ -173,3 +173,27 @@ def test_a_file_of_secrets_is_root_s_alone_and_of_one_word(tmp_path: Path) -> No
     with pytest.raises(Refused) as caught:
         export_kept.of_file(str(path))
     assert "lines of it" not in caught.value.message
+
+
+@pytest.mark.parametrize("secret", [SECRET, ""])
+def test_what_is_put_back_has_the_secret_of_before_or_that_of_its_file(
+    secret: str, tmp_path: Path
+) -> None:
+    had = export_kept.fresh(EXPORT, secret)
+    export_kept.write(tmp_path, export_kept.fresh(EXPORT, "told-once-and-lost", had.secret))
+    written = export_kept.read(tmp_path)["leg"]
+    back: Any = {"goes_back": True, "new_secret": False, "mark": had.mark}
+    assert export._secret(EXPORT, written, back) == (secret, "")
+    # A kill may have come before anything was written: then nothing of before that counts.
+    assert export._secret(EXPORT, replace(had, previous="older"), back) == (secret, "")
+    # Whoever asks for another one is told that.
+    new: Any = {**back, "goes_back": False, "new_secret": True}
+    kept, told = export._secret(EXPORT, written, new)
+    assert kept == told and kept not in ("told-once-and-lost", secret)
+
+
+def test_a_definition_of_before_secrets_were_kept_beside_is_read(tmp_path: Path) -> None:
+    one = export_kept.fresh(EXPORT, SECRET)
+    said = {key: value for key, value in asdict(one).items() if key != "previous"}
+    (tmp_path / "leg.json").write_text(json.dumps(said))
+    assert export_kept.read(tmp_path) == {"leg": one}

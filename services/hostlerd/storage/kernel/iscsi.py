@@ -22,6 +22,7 @@ class Iscsi:
                 bool(one["is_up"]),
                 str(one["message"]),
                 tuple(map(str, one["sessions"])),
+                str(one["mark"]),
             )
             for one in self.worker.ask("ListExports", {})["items"]
         )

@@ -141,6 +141,8 @@ class ExportState:
     is_up: bool
     message: str = ""
     sessions: tuple[str, ...] = ()
+    mark: str = ""
+    """Another one each time that its definition is written."""
 
 
 @dataclass(frozen=True, slots=True)

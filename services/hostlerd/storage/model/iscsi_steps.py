@@ -16,13 +16,19 @@ _TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class ApplyExport:
-    """Export a device, or change how it is exported."""
+    """Export a device, or change how it is exported.
+
+    `mark` is that of the definition that the plan saw. `goes_back` puts back what was before: the
+    secret too, if a definition was written since.
+    """
 
     export: Export
     before: Export | None
     device: Target
     new_secret: bool = False
     force: bool = False
+    mark: str = ""
+    goes_back: bool = False
     survives_boot = True
     timeout_s = _TIMEOUT_S
 
@@ -44,7 +50,12 @@ class ApplyExport:
         """Export it as it was, or not at all."""
         if self.before is None:
             return DeleteExport(self.export, force=True)
-        return ApplyExport(self.before, self.export, self.device, force=True)
+        return ApplyExport(
+            *(self.before, self.export, self.device),
+            force=True,
+            mark=self.mark,
+            goes_back=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ def apply(wanted: Wanted, graph: Graph, have: Sequence[ExportState], host: str) 
         target_of(node),
         new_secret,
         wanted.force,
+        mark="" if before is None else before.mark,
     )
     notices = () if before is None else tuple(_cut_off(before))
     return Plan(

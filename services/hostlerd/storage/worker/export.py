@@ -77,8 +77,9 @@ def apply(request: Request, tools_: Tools) -> dict[str, Any]:
             _refuse_unless_free(request)
         else:
             _refuse_sessions(had.export, force=bool(request["force"]))
-        secret, told = _secret(export, had, bool(request["new_secret"]))
-        _change(request.store.exports, kept.fresh(export, secret), had, tools_)
+        secret, told = _secret(export, had, request)
+        previous = "" if had is None or request["goes_back"] else had.secret
+        _change(request.store.exports, kept.fresh(export, secret, previous), had, tools_)
         return {"secret": told}
 
 
@@ -104,6 +105,7 @@ def told(request: Request, _: Tools) -> dict[str, Any]:
                 "is_up": is_up,
                 "message": "" if is_up else why.get(name, "the kernel does not have it"),
                 "sessions": list(target.sessions(one.export.target)),
+                "mark": one.mark,
             }
         )
     return {"items": items}
@@ -141,12 +143,15 @@ def _refuse_sessions(export: Export, force: bool) -> None:
         raise Refused("EXPORT_IN_USE", words, export=export.name, device=export.link, used_by=who)
 
 
-def _secret(export: Export, had: Kept | None, is_new: bool) -> tuple[str, str]:
+def _secret(export: Export, had: Kept | None, request: Request) -> tuple[str, str]:
     """The secret that is kept, and what is told of it: the one that was made just now."""
     if export.chap_secret_file:
         kept.of_file(export.chap_secret_file)
         return "", ""
-    if is_new or had is None or not had.secret:
+    if request["goes_back"] and had is not None:
+        # Of a definition that was not written since, the secret is still the one before.
+        return had.secret if had.mark == request["mark"] else had.previous, ""
+    if request["new_secret"] or had is None or not had.secret:
         made = secrets.token_hex(_SECRET_BYTES)
         return made, made
     return had.secret, ""
@@ -209,6 +214,8 @@ OPERATIONS: Mapping[str, Operation] = {
             "device": target,
             "new_secret": flag,
             "force": flag,
+            "mark": text(re.compile(r"[0-9a-f]{0,64}")),
+            "goes_back": flag,
         },
         apply,
         uses=("device",),

@@ -26,6 +26,8 @@ class Kept:
     secret: str
     """Empty if a file has it."""
     mark: str
+    previous: str = ""
+    """The secret before this definition was written, for as long as it may have to be put back."""
 
     def told_secret(self) -> str:
         """The secret, wherever it is. Raises Refused."""
@@ -42,9 +44,9 @@ def of_file(path: str) -> str:
     return text
 
 
-def fresh(export: Export, secret: str) -> Kept:
-    """A definition to be written."""
-    return Kept(export, secret, secrets.token_hex(_MARK_BYTES))
+def fresh(export: Export, secret: str, previous: str = "") -> Kept:
+    """A definition to be written, and the secret before."""
+    return Kept(export, secret, secrets.token_hex(_MARK_BYTES), previous)
 
 
 def read(folder: Path) -> dict[str, Kept]:
@@ -53,7 +55,8 @@ def read(folder: Path) -> dict[str, Kept]:
     for path in sorted(folder.glob("*.json")):
         try:
             told: Mapping[str, Any] = json.loads(path.read_bytes())
-            one = Kept(Export.read(told["export"]), str(told["secret"]), str(told["mark"]))
+            words = (str(told["secret"]), str(told["mark"]), str(told.get("previous", "")))
+            one = Kept(Export.read(told["export"]), *words)
         except (OSError, KeyError, TypeError, ValueError):
             continue
         if one.export.name == path.stem and not export_faults(one.export):
