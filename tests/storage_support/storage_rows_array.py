@@ -9,104 +9,100 @@ import re
 from functools import partial
 from typing import Any
 
+from storage_guest import made, shell
 from storage_rows import STORAGE, row
 
 from hostler.api.storage.v1 import array_pb2 as pb
 
 SERVICE = f"{STORAGE}.ArrayService"
-DISKS = ("a", "b", "c")
-_NAME = "kills"
-_FIND = """
-d() {{ for s in /sys/block/vd*/serial; do
-    [ "$(cat $s)" = $1 ] && basename $(dirname $s) | sed s,^,/dev/,; done; }}
-a=$(d a); b=$(d b); c=$(d c); md=/dev/md/{name}
-"""
-_FRESH = """
-udevadm settle --timeout=60
-for one in /sys/block/md*; do
-    [ -e "$one" ] && mdadm --quiet --stop /dev/$(basename $one)
-done
-for one in $a $b $c; do
-    mdadm --quiet --zero-superblock $one; wipefs --quiet --all --force $one
-done
-mkswap -q -L old $a
-"""
 _MADE = """
-mdadm --quiet --create $md --run --metadata=1.2 --name={name} --level=raid1 --raid-devices=2 \
-    --assume-clean --bitmap=internal $a $b || exit 1
-udevadm settle --timeout=60
-{more}
+mdadm --quiet --create /dev/md/kills --run --metadata=1.2 --name=kills --level=raid1 \
+    --raid-devices=2 --assume-clean --bitmap=internal $a $b
 """
 _SEEN = """
-udevadm settle --timeout=60
-while grep -qE 'recovery|resync|reshape|check|DELAYED' /proc/mdstat; do sleep 0.2; done
-for one in $a $b $c; do
-    echo $one $(wipefs --noheadings --output TYPE $one) |
-        sed "s,^$a,a,; s,^$b,b,; s,^$c,c,"
-done
+settled
+while cat /sys/block/md*/md/sync_action 2>/dev/null | grep -qv idle; do sleep 0.2; done
+held
+md=/dev/md/kills
 [ -e $md ] || exit 0
-mdadm --detail $md | grep -E 'Raid Level|Raid Devices|^ +[-0-9]+ +[-0-9]+ .*/dev' |
-    sed "s,$a,a,; s,$b,b,; s,$c,c,"
+mdadm --detail $md | grep -E 'Raid Level|Raid Devices|^ +[-0-9]+ +[-0-9]+ .*/dev' | called
 at=/sys/block/$(basename $(readlink -f $md))/md
 cat $at/last_sync_action $at/sync_speed_max
 """
+# Past the superblock and the bitmap, of the second disk alone: what md gives is of the first.
+_DAMAGED = """
+md=/dev/md/kills; yes right | dd of=$md bs=1M count=4 iflag=fullblock oflag=direct status=none
+at=$(cat /sys/block/$(basename $(readlink -f $md))/md/dev-$(basename $b)/offset)
+yes wrong | dd of=$b bs=4096 seek=$((at / 8 + 256)) count=2 iflag=fullblock oflag=direct status=none
+"""
+_ALIKE = """
+at=$(cat $at/dev-$(basename $b)/offset)
+for one in $a $b; do
+    dd if=$one bs=4096 skip=$((at / 8)) count=1024 iflag=direct status=none | sha256sum
+done
+"""
 
 
-def _shell(place: Any, script: str, **words: str) -> str:
-    text = (_FIND + script).format(name=_NAME, **words)
-    said: str = place.guest.run(["sh", "-c", text], timeout_s=180).stdout
-    return said
-
-
-def fresh(place: Any) -> None:
+def _fresh(place: Any) -> None:
     """Disks without an array, one of which holds something else."""
-    _shell(place, _FRESH + "exit 0")
+    made(place, "mkswap -q -L old $a")
 
 
-def _array(place: Any, more: str = "") -> None:
+def mirror(place: Any, more: str = "") -> None:
     """A mirror of two disks."""
-    fresh(place)
-    _shell(place, _MADE, more=more)
+    made(place, f"{_MADE}\nsettled\n{more}")
 
 
-def _seen(place: Any) -> Any:
+def mirror_seen(place: Any, more: str = "") -> Any:
     """What each disk holds; of the array its level, its members by role, and what md is set to."""
-    said = _shell(place, _SEEN)
+    said = shell(place, _SEEN + more)
     lines = [re.sub(r"^ +[-0-9]+ +[-0-9]+ +[-0-9]+ +", "", line) for line in said.splitlines()]
     members = [re.sub(r"^[-0-9]+ +", "", line) for line in lines]
     return sorted(" ".join(line.split()) for line in members)
 
 
-def _of(kind: Any, place: Any, **fields: Any) -> Any:
+def _of(kind: Any, place: Any, /, **fields: Any) -> Any:
     """A request about the array; fields that end with an underscore name disks."""
     disks = {
         key[:-1]: place.called(str(fields.pop(key))) for key in list(fields) if key.endswith("_")
     }
-    return kind(array=_NAME, **fields, **disks)
+    return kind(array="kills", **fields, **disks)
 
 
 def _create(place: Any) -> Any:
     devices = [place.called(one) for one in ("a", "b")]
-    return pb.CreateArrayRequest(name=_NAME, level="raid1", devices=devices, assume_clean=True)
+    return pb.CreateArrayRequest(name="kills", level="raid1", devices=devices, assume_clean=True)
+
+
+def _grow(place: Any, raid_disks: int) -> Any:
+    return _of(pb.GrowArrayRequest, place, raid_disks=raid_disks, devices=[place.called("c")])
 
 
 _BEFORE: dict[str, Any] = {"points": 10}
 ARRAY_ROWS = (
-    row("create", f"{SERVICE}/CreateArray", _create, fresh, _seen, unrepeatable=True, **_BEFORE),
+    row(
+        "create",
+        f"{SERVICE}/CreateArray",
+        _create,
+        _fresh,
+        mirror_seen,
+        unrepeatable=True,
+        **_BEFORE,
+    ),
     row(
         "stop",
         f"{SERVICE}/StopArray",
         partial(_of, pb.StopArrayRequest),
-        _array,
-        _seen,
+        mirror,
+        mirror_seen,
         **_BEFORE,
     ),
     row(
         "replace",
         f"{SERVICE}/ReplaceMember",
         partial(_of, pb.ReplaceMemberRequest, old_="a", new_="c"),
-        _array,
-        _seen,
+        mirror,
+        mirror_seen,
         unrepeatable=True,
         **_BEFORE,
     ),
@@ -114,16 +110,16 @@ ARRAY_ROWS = (
         "assemble",
         f"{SERVICE}/AssembleArray",
         partial(_of, pb.AssembleArrayRequest),
-        partial(_array, more="mdadm --quiet --stop $md"),
-        _seen,
+        partial(mirror, more="mdadm --quiet --stop /dev/md/kills"),
+        mirror_seen,
         **_BEFORE,
     ),
     row(
         "add",
         f"{SERVICE}/AddMember",
         partial(_of, pb.AddMemberRequest, device_="c"),
-        _array,
-        _seen,
+        mirror,
+        mirror_seen,
         unrepeatable=True,
         **_BEFORE,
     ),
@@ -131,9 +127,58 @@ ARRAY_ROWS = (
         "delete",
         f"{SERVICE}/DeleteArray",
         partial(_of, pb.DeleteArrayRequest),
-        _array,
-        _seen,
+        mirror,
+        mirror_seen,
         unrepeatable=True,
+        **_BEFORE,
+    ),
+    row(
+        "fail",
+        f"{SERVICE}/FailMember",
+        partial(_of, pb.FailMemberRequest, device_="b"),
+        mirror,
+        mirror_seen,
+        **_BEFORE,
+    ),
+    row(
+        "remove",
+        f"{SERVICE}/RemoveMember",
+        partial(_of, pb.RemoveMemberRequest, device_="b"),
+        partial(mirror, more="mdadm --quiet --manage /dev/md/kills --fail $b"),
+        mirror_seen,
+        **_BEFORE,
+    ),
+    row(
+        "grow-array",
+        f"{SERVICE}/GrowArray",
+        partial(_grow, raid_disks=3),
+        mirror,
+        mirror_seen,
+        unrepeatable=True,
+        **_BEFORE,
+    ),
+    row(
+        "check",
+        f"{SERVICE}/CheckArray",
+        partial(_of, pb.CheckArrayRequest),
+        mirror,
+        mirror_seen,
+        **_BEFORE,
+    ),
+    row(
+        "repair",
+        f"{SERVICE}/RepairArray",
+        partial(_of, pb.RepairArrayRequest),
+        partial(mirror, more=_DAMAGED),
+        partial(mirror_seen, more=_ALIKE),
+        **_BEFORE,
+    ),
+    row(
+        "speed",
+        f"{SERVICE}/SetSyncSpeed",
+        partial(_of, pb.SetSyncSpeedRequest, most_bytes_per_second=8 << 20),
+        mirror,
+        mirror_seen,
         **_BEFORE,
     ),
 )
