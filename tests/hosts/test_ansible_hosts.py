@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hosts_client import answers, cli
-from nginx_lab import nginx_on
+from nginx_lab import SERVES, nginx_on, served_serial
 from ssl_authority import Authority, pem
 
 from hostler.lab.host import Host
@@ -96,12 +96,12 @@ def ansible(lab: Lab, tmp_path: Path) -> Ansible:
 @pytest.fixture
 def name(lab: Lab, hosts: tuple[Host, ...]) -> Iterator[str]:
     """Of something that is on no host, before and after."""
-    name = f"a{secrets.token_hex(3)}"
+    name, both = f"a{secrets.token_hex(3)}", ("-H", "h1", "-H", "h2")
     try:
         yield name
     finally:
-        cli(lab, "-H", "h1,h2", "--yes", "firewall", "delete", name, status=None)
-        cli(lab, "-H", "h1,h2", "--yes", "netns", "delete", name, status=None)
+        cli(lab, *both, "--yes", "firewall", "delete", name)
+        cli(lab, *both, "--yes", "netns", "delete", name)
 
 
 def rules_of(host: Host) -> str:
@@ -193,24 +193,6 @@ def test_namespaces(ansible: Ansible, h1: Host, name: str) -> None:
     assert (gone.changed(), there()) == ({"h1": 1}, False)
 
 
-NGINX = """
-user www-data; worker_processes 1; pid /run/nginx.pid; error_log /var/log/nginx/error.log notice;
-events {}
-http {
-  access_log off;
-  server { listen 443 ssl; ssl_certificate /etc/ssl/hostler/full.pem;
-    ssl_certificate_key /etc/ssl/hostler/key.pem; return 204; }
-}
-"""
-
-
-def served(host: Host) -> int:
-    """The serial number of what nginx serves, as openssl of the host sees it; 0 if nothing."""
-    line = "openssl s_client -connect 127.0.0.1:443 -servername a.test </dev/null 2>/dev/null"
-    said = host.run(["sh", "-c", f"{line} | openssl x509 -noout -serial"], check=False).stdout
-    return int(said.strip().removeprefix("serial=") or "0", 16)
-
-
 def test_certificates(ansible: Ansible, lab: Lab, h1: Host, tmp_path: Path) -> None:
     """The key is made on the host; the playbook brings the certificate, and nginx serves it."""
     authority = Authority("corporate")
@@ -231,7 +213,7 @@ def test_certificates(ansible: Ansible, lab: Lab, h1: Host, tmp_path: Path) -> N
     def play(task: Task, *, check: bool = False) -> Played:
         return ansible.play("hostler_cert", {"name": "web", **task}, "h1", check=check)
 
-    with nginx_on(h1, NGINX):
+    with nginx_on(h1, SERVES):
         first = {"deployment": files}
         assert play(first, check=True).changed() == {"h1": 1}
         assert answers(lab, "-H", "h1", "ssl", "deployment", "list")["h1"]["result"] == {
@@ -243,16 +225,16 @@ def test_certificates(ansible: Ansible, lab: Lab, h1: Host, tmp_path: Path) -> N
         assert play({"src": str(chain)}).changed() == {"h1": 1}
         h1.run(["systemctl", "start", "nginx.service"])
         assert play({"deployment": {**files, "servers": [server]}}).changed() == {"h1": 1}
-        old, new = served(h1), issued()
+        old, new = served_serial(h1), issued()
         install = {"src": str(chain)}
         assert play(install, check=True).changed() == {"h1": 1}
-        assert served(h1) == old
+        assert served_serial(h1) == old
         assert play(install).changed() == {"h1": 1}
-        assert served(h1) == new
+        assert served_serial(h1) == new
         assert play(install).changed() == {"h1": 0}
         chain.write_text("-----BEGIN PRIVATE KEY-----\n")
         with_key = play(install)
         assert with_key.failed() == {"h1": 1}
         assert "private key in it, which is not sent anywhere" in with_key.hosts["h1"]["msg"]
         assert play({"absent": True}).changed() == {"h1": 1}
-        assert served(h1) == new
+        assert served_serial(h1) == new

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hosts_client import answers, cli
-from nginx_lab import nginx_on
+from nginx_lab import SERVES, nginx_on, served_serial
 from ssl_authority import Authority, pem
 
 from hostler.lab.host import Host
@@ -16,15 +16,6 @@ from hostler.lab.lab import Lab
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
 
-CONFIGURATION = """
-user www-data; worker_processes 1; pid /run/nginx.pid; error_log /var/log/nginx/error.log notice;
-events {}
-http {
-  access_log off;
-  server { listen 443 ssl; ssl_certificate /etc/ssl/hostler/full.pem;
-    ssl_certificate_key /etc/ssl/hostler/key.pem; return 204; }
-}
-"""
 # As Apache does when the key that it reads is not that of the new certificate.
 DIES = """
 [Service]
@@ -49,15 +40,8 @@ listeners = ["127.0.0.1:443"]
 @pytest.fixture
 def web(h1: Host) -> Iterator[Host]:
     """A host with nginx as a unit, which does not run yet."""
-    with nginx_on(h1, CONFIGURATION) as host:
+    with nginx_on(h1, SERVES) as host:
         yield host
-
-
-def serial(host: Host) -> int:
-    """The serial number of what is served, as openssl of the host sees it."""
-    line = "openssl s_client -connect 127.0.0.1:443 -servername a.test </dev/null 2>/dev/null"
-    said = host.run(["sh", "-c", f"{line} | openssl x509 -noout -serial"]).stdout
-    return int(said.strip().removeprefix("serial="), 16)
 
 
 def deployed(lab: Lab, web: Host, folder: Path) -> Callable[..., tuple[int, str]]:
@@ -99,7 +83,7 @@ def test_a_server_that_the_new_files_end_is_there_again_with_the_old_ones(
         assert "everything is as it was before" in said
         # It may have ended before systemd saw it reload.
         assert "has ended" in said or "did not reload" in said
-        assert serial(web) == good
+        assert served_serial(web) == good
         assert web.run(["cat", "/run/nginx.pid"]).stdout != pid
     finally:
         web.run(["rm", "-r", "/run/systemd/system/nginx.service.d"])
@@ -111,14 +95,14 @@ def test_from_a_key_on_the_host_to_a_certificate_that_is_served(
     install = deployed(lab, web, tmp_path)
     pid = web.run(["cat", "/run/nginx.pid"]).stdout
     good, _ = install()
-    assert serial(web) == good
+    assert served_serial(web) == good
     # The same process reloaded, and what it cannot read is taken back.
     assert web.run(["cat", "/run/nginx.pid"]).stdout == pid
-    web.put("/etc/nginx/nginx.conf", CONFIGURATION.replace("return 204", "return two"))
+    web.put("/etc/nginx/nginx.conf", SERVES.replace("return 204", "return two"))
     _, said = install(status=1)
     assert "syntax check failed" in said and "everything is as it was before" in said
-    assert serial(web) == good
-    web.put("/etc/nginx/nginx.conf", CONFIGURATION)
+    assert served_serial(web) == good
+    web.put("/etc/nginx/nginx.conf", SERVES)
     owner = web.run(["stat", "-c", "%U:%G %a", "/etc/ssl/hostler/key.pem"]).stdout.strip()
     assert owner == "root:root 600"
     told = json.loads(cli(lab, "-H", web.name, "-o", "json", "ssl", "deployment", "list").stdout)

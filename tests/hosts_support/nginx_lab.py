@@ -13,6 +13,16 @@ from hostler.lab.host import Host
 NGINX = Path("/usr/sbin/nginx")
 FOLDER = "/etc/ssl/hostler"
 SETTINGS = "/etc/hostler/hostler.toml"
+#: One server at port 443, with the files of a deployment in FOLDER.
+SERVES = f"""
+user www-data; worker_processes 1; pid /run/nginx.pid; error_log /var/log/nginx/error.log notice;
+events {{}}
+http {{
+  access_log off;
+  server {{ listen 443 ssl; ssl_certificate {FOLDER}/full.pem;
+    ssl_certificate_key {FOLDER}/key.pem; return 204; }}
+}}
+"""
 _UNIT = """
 [Service]
 Type=forking
@@ -72,6 +82,13 @@ def nginx_on(host: Host, configuration: str) -> Iterator[Host]:
             host.run(["rm", "-rf", f"/var/lib/hostler/ssl/{name}"])
         host.put(SETTINGS, settings)
         host.run(["systemctl", "daemon-reload"])
+
+
+def served_serial(host: Host) -> int:
+    """The serial number of what port 443 serves, as openssl of the host sees it."""
+    line = "openssl s_client -connect 127.0.0.1:443 -servername a.test </dev/null 2>/dev/null"
+    said = host.run(["sh", "-c", f"{line} | openssl x509 -noout -serial"]).stdout
+    return int(said.strip().removeprefix("serial="), 16)
 
 
 @contextmanager

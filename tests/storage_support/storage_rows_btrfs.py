@@ -77,18 +77,24 @@ def _subvolumes(place: Storage) -> Any:
 
 
 def _devices(place: Storage) -> Any:
-    """The devices of the filesystem, and what the spare one holds if it is not of it."""
+    """The disks of the filesystem, and what the spare one holds if it is not of it."""
+    paths, spare = _paths(place), place.disks["spare"]
+    # By their names here: those of loop devices are whatever is free.
+    names = {one.device: name for name, one in place.disks.items()}
+    found = sorted(names.get(path, path) for path in paths)
+    return found, "" if spare.device in paths else content(spare).get("LABEL", "nothing")
+
+
+def _paths(place: Storage) -> list[str]:
     _idle(place)
     said = run(BTRFS, "filesystem", "show", "--raw", str(_at(place)))
-    paths = sorted(re.findall(r"devid +\d+ .* path (\S+)", said))
-    spare = place.disks["spare"]
-    return paths, "" if spare.device in paths else content(spare).get("LABEL", "nothing")
+    return re.findall(r"devid +\d+ .* path (\S+)", said)
 
 
 def _take_out(place: Storage) -> None:
     """Have the spare disk be what it was."""
     spare, mate = place.disks["spare"], place.disks["mate"]
-    paths, _ = _devices(place)
+    paths = _paths(place)
     if spare.device in paths:
         at = str(_at(place))
         if mate.device in paths:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def group(*volumes: Volume) -> Group:
 def request(**fields: Any) -> Request:
     """What the worker is asked, of a group on one disk."""
     devices = {"devices": (Device(DISK, -1, Path("/sys/block/vda")),)}
-    return Request("", fields, devices, NOTHING, {}, NOTHING)
+    return Request("", {"devices": [asdict(DISK)], **fields}, devices, NOTHING, {}, NOTHING)
 
 
 def merge(seqno: int) -> Request:
