@@ -124,6 +124,11 @@ class State:
                 return Fleet().select(self.selectors)
         return self.fleet.select(self.selectors)
 
+    @property
+    def hosts_or_all(self) -> tuple[Host, ...]:
+        """The selected hosts; all of the fleet if none is selected. Raises SelectionError."""
+        return self.hosts if self.selectors else self.fleet.hosts
+
     def one_host(self) -> Host:
         """The selected host, if it is exactly one. Raises SelectionError, UsageError."""
         if len(self.hosts) != 1:

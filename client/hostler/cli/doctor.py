@@ -43,7 +43,7 @@ def doctor(state: State, everything: bool, doors: tuple[str, ...]) -> None:
 
     findings = [] if state.local_only else list(check_here(state.context_name))
     if not any(one.level is Level.FAILED for one in findings):
-        hosts = state.hosts if state.selectors else state.fleet.hosts
+        hosts = state.hosts_or_all
         findings += _ask(state, hosts, doors)
     shown = findings
     if state.output == "table" and not everything:

@@ -19,11 +19,6 @@ def fleet() -> None:
     """The hosts of the context's fleet file."""
 
 
-def _chosen(state: State) -> tuple[Host, ...]:
-    """The selected hosts; all of the fleet if none is selected."""
-    return state.hosts if state.selectors else state.fleet.hosts
-
-
 def _show(state: State, hosts: tuple[Host, ...]) -> None:
     from hostler.cli.output import Table
 
@@ -48,7 +43,7 @@ def _show(state: State, hosts: tuple[Host, ...]) -> None:
 @pass_state
 def list_hosts(state: State) -> None:
     """List the selected hosts, or all. Asks nobody."""
-    _show(state, _chosen(state))
+    _show(state, state.hosts_or_all)
 
 
 @fleet.command(epilog=examples("hostler fleet show h1"))
@@ -68,7 +63,7 @@ def check(state: State, doors: tuple[str, ...]) -> None:
     """Ask the selected hosts, or all, at every door: version, bundle, what is missing and why."""
     from hostler.cli.host import check as check_hosts
 
-    check_hosts(state, _chosen(state), doors)
+    check_hosts(state, state.hosts_or_all, doors)
 
 
 @fleet.command(

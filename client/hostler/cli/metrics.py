@@ -43,7 +43,7 @@ def metrics(state: State, path: Path | None) -> None:
     from hostler.board.board import Board
     from hostler.board.metrics import text_of
 
-    hosts = state.hosts if state.selectors else state.fleet.hosts
+    hosts = state.hosts_or_all
     client = state.client
 
     async def ask() -> str:

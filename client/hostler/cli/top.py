@@ -53,7 +53,7 @@ def top(state: State, interval: float, count: int) -> None:
     """
     from hostler.board.board import Board
 
-    hosts = state.hosts if state.selectors else state.fleet.hosts
+    hosts = state.hosts_or_all
     client = state.client
 
     async def follow() -> None:

@@ -27,7 +27,7 @@ def web(state: State, listen: str, port: int, interval: float) -> None:
     from hostler.board.web import Shown, served
 
     shown = Shown()
-    hosts = state.hosts if state.selectors else state.fleet.hosts
+    hosts = state.hosts_or_all
     client = state.client
 
     async def serve() -> None:
