@@ -180,16 +180,17 @@ def test_what_is_put_back_has_the_secret_of_before_or_that_of_its_file(
     secret: str, tmp_path: Path
 ) -> None:
     had = export_kept.fresh(EXPORT, secret)
-    export_kept.write(tmp_path, export_kept.fresh(EXPORT, "told-once-and-lost", had.secret))
-    written = export_kept.read(tmp_path)["leg"]
-    back: Any = {"goes_back": True, "new_secret": False, "mark": had.mark}
-    assert export._secret(EXPORT, written, back) == (secret, "")
-    # A kill may have come before anything was written: then nothing of before that counts.
-    assert export._secret(EXPORT, replace(had, previous="older"), back) == (secret, "")
     # Whoever asks for another one is told that.
-    new: Any = {**back, "goes_back": False, "new_secret": True}
-    kept, told = export._secret(EXPORT, written, new)
-    assert kept == told and kept not in ("told-once-and-lost", secret)
+    new: Any = {"goes_back": False, "new_secret": True, "mark": had.mark}
+    lost, told = export._wanted(EXPORT, had, new)
+    assert lost.secret == told and told not in ("", secret)
+    export_kept.write(tmp_path, lost)
+    back: Any = {**new, "goes_back": True, "new_secret": False}
+    again, told = export._wanted(EXPORT, export_kept.read(tmp_path)["leg"], back)
+    assert (again.secret, again.previous, told) == (secret, "", "")
+    # A kill may have come before anything was written: then nothing of before that counts.
+    still, _ = export._wanted(EXPORT, replace(had, previous="older"), back)
+    assert still.secret == secret
 
 
 def test_a_definition_of_before_secrets_were_kept_beside_is_read(tmp_path: Path) -> None:

@@ -77,9 +77,8 @@ def apply(request: Request, tools_: Tools) -> dict[str, Any]:
             _refuse_unless_free(request)
         else:
             _refuse_sessions(had.export, force=bool(request["force"]))
-        secret, told = _secret(export, had, request)
-        previous = "" if had is None or request["goes_back"] else had.secret
-        _change(request.store.exports, kept.fresh(export, secret, previous), had, tools_)
+        wanted, told = _wanted(export, had, request)
+        _change(request.store.exports, wanted, had, tools_)
         return {"secret": told}
 
 
@@ -141,6 +140,13 @@ def _refuse_sessions(export: Export, force: bool) -> None:
         who = ", ".join(sessions)
         words = f"{export.name} ({export.link}) is in use by {who}"
         raise Refused("EXPORT_IN_USE", words, export=export.name, device=export.link, used_by=who)
+
+
+def _wanted(export: Export, had: Kept | None, request: Request) -> tuple[Kept, str]:
+    """The definition to be written, and its secret if that is told."""
+    secret, told = _secret(export, had, request)
+    previous = "" if had is None or request["goes_back"] else had.secret
+    return kept.fresh(export, secret, previous), told
 
 
 def _secret(export: Export, had: Kept | None, request: Request) -> tuple[str, str]:
