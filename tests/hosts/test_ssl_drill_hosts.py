@@ -11,13 +11,13 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from drill_lab import Drill, drill
+from foremost import foremost
 from hosts_client import HOSTLER, cli, environment
 from hosts_witness import eventually
 
@@ -191,16 +191,6 @@ def executed_with_a_kill(fleet: Drill, written: Path) -> int:
     assert "wave 1 of 3, 1 host: h2" in said, said
     assert "hostler runs resume" in said
     return new
-
-
-@contextmanager
-def foremost() -> Iterator[None]:
-    """Have this thread run whenever it can, whoever else wants the CPUs. Source: sched(7)."""
-    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def outcomes(fleet: Drill) -> dict[str, str]:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import storage_jobs
+from foremost import foremost
 from hosts_witness import eventually
 from storage_backups import described, odd_tree
 from storage_copies import CopyWorld, copy_world
@@ -98,9 +100,9 @@ def test_a_job_tells_how_far_it_is_and_cancelled_leaves_nothing(
 ) -> None:
     asked = {"source": str(large(folder)), "target": str(folder / "new")}
     name, process = storage_jobs.begin(host, NOUN, "CopyFiles", **asked)
-    begun_to_write(folder)
-    # It is held until the job has been told, so that it does not end before.
-    host.copier.send_signal(signal.SIGSTOP)
+    with begun_to_write(folder):
+        # It is held until the job has been told, so that it does not end before.
+        host.copier.send_signal(signal.SIGSTOP)
     storage_jobs.cancel(host, name)
     time.sleep(1)
     host.copier.send_signal(signal.SIGCONT)
@@ -120,8 +122,8 @@ def test_the_program_killed_in_the_middle_leaves_no_target_and_the_next_request_
     source, target = large(folder), folder / "new"
     asked = {"source": str(source), "target": str(target)}
     name, process = storage_jobs.begin(host, NOUN, "CopyFiles", manifest=True, **asked)
-    staged = begun_to_write(folder)
-    host.kill_copier()
+    with begun_to_write(folder) as staged:
+        host.kill_copier()
     (job,) = storage_jobs.told(host, name, process)[-1:]
     assert state(job) == "INTERRUPTED", job
     assert "goes on with what it left" in job.error.message and job.resume
@@ -147,11 +149,16 @@ def data_of(path: Path) -> list[tuple[int, int]]:
         return list(data_ranges(file.fileno(), path.stat().st_size))
 
 
-def begun_to_write(folder: Path) -> Path:
-    """Wait until a copy has written something; answer what it writes to."""
-    grown = lambda: [one for one in folder.glob(".hostler-copy-*/copy") if written(one)]  # noqa: E731
-    (staged,) = eventually(grown, 30)
-    return Path(staged)
+@contextmanager
+def begun_to_write(folder: Path) -> Iterator[Path]:
+    """What a copy writes to, as soon as it has written something; the copy is over in a moment."""
+    end_s = time.monotonic() + 30
+    with foremost():
+        while not (grown := [p for p in folder.glob(".hostler-copy-*/copy") if written(p)]):
+            assert time.monotonic() < end_s
+            time.sleep(0.002)
+        (staged,) = grown
+        yield staged
 
 
 def written(path: Path) -> bool:
@@ -167,8 +174,8 @@ def test_what_was_left_is_never_taken_for_more_than_it_is(
     source, target = large(folder), folder / "new"
     asked = {"source": str(source), "target": str(target)}
     name, process = storage_jobs.begin(host, NOUN, "CopyFiles", **asked)
-    staged = begun_to_write(folder)
-    host.kill_copier()
+    with begun_to_write(folder) as staged:
+        host.kill_copier()
     storage_jobs.told(host, name, process)
     if damage == "another source":
         (folder / "other").write_bytes(b"other" * MIB)
