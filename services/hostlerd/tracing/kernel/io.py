@@ -14,6 +14,8 @@ _SECTOR_BYTES = 512
 def reading() -> IoReading:
     """Read what all have done so far."""
     at_s, time_unix_s = time.monotonic(), time.time()
+    # Before all else: how long the processes take differs from reading to reading.
+    devices = _devices()
     counts_delays = proc.text("/proc/sys/kernel/task_delayacct").strip() == "1"
     processes, hidden = {}, 0
     for pid in proc.processes():
@@ -23,7 +25,7 @@ def reading() -> IoReading:
             hidden += 1
         except (OSError, ValueError, KeyError, IndexError):
             continue
-    return IoReading(at_s, time_unix_s, processes, _devices(), counts_delays, hidden)
+    return IoReading(at_s, time_unix_s, processes, devices, counts_delays, hidden)
 
 
 def _process(pid: int, counts_delays: bool) -> ProcessCount:
