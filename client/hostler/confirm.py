@@ -15,7 +15,7 @@ from typing import Any
 from hostler.api.common.v1 import change_pb2, confirm_pb2
 from hostler.channel import rpc
 from hostler.config import ConfigError
-from hostler.doors import at_any_door, domains
+from hostler.doors import at_any_door, doors_of
 from hostler.outcome import Outcome
 from hostler.results import CallFailed, HostError
 from hostler.session import Session
@@ -75,7 +75,7 @@ async def pending_on(
 
     Raises CallFailed if none answers.
     """
-    _, seen = await _first_answer(session, tuple(doors) or domains(), timeout_s)
+    _, seen = await _first_answer(session, doors_of(session.host, doors), timeout_s)
     return seen
 
 
@@ -117,7 +117,7 @@ async def revert_host(session: Session, group: str = "", doors: Sequence[str] = 
     of that name has ended. The way back may cut off its own answer: then the host is asked again,
     for AFTER_S at most. Raises CallFailed.
     """
-    places = tuple(doors) or domains()
+    places = doors_of(session.host, doors)
     open_door, seen = await _first_answer(session, places)
     if not seen.HasField("pending") or group not in ("", seen.pending.group):
         return ended_in(seen, group)
@@ -178,7 +178,7 @@ class _Confirming:
         self._session = session
         self._group = group
         self._known = bool(doors)
-        self._doors = tuple(dict.fromkeys(doors)) or domains()
+        self._doors = doors_of(session.host, tuple(dict.fromkeys(doors)))
         self._confirmed: set[str] = set()
         self._trouble: dict[str, str] = {}
 

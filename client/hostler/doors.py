@@ -27,14 +27,21 @@ def domains() -> tuple[str, ...]:
     return tuple(name for name in PORTS if find_spec(f"hostler.api.{name}") is not None)
 
 
+def doors_of(host: Host, chosen: Sequence[str] = ()) -> tuple[str, ...]:
+    """The doors at which a host is asked: those chosen, else those that the fleet says it has."""
+    if chosen or not host.domains:
+        return tuple(chosen) or domains()
+    return tuple(domain for domain in domains() if domain in host.domains)
+
+
 async def at_doors(
     client: Client, hosts: Sequence[Host], doors: Sequence[str], method: Rpc, request: Any
 ) -> list[HostResult[Any]]:
-    """Call a method at several doors of each host; one result per door, with its domain.
+    """Call a method at several doors of each host, or all that it has; one result per door.
 
     A List method is followed to its last page.
     """
-    places = [(host, door) for host in hosts for door in doors]
+    places = [(host, door) for host in hosts for door in doors_of(host, doors)]
     pages = "page_token" in method.request_type.DESCRIPTOR.fields_by_name
 
     async def one(place: tuple[Host, str]) -> Any:
@@ -87,7 +94,7 @@ async def door_of(session: Session, method: Rpc, request: Any) -> tuple[str, Any
         except CallFailed as failed:
             return failed
 
-    doors = domains()
+    doors = doors_of(session.host)
     answers = await asyncio.gather(*(ask(door) for door in doors))
     failures: list[CallFailed] = []
     for door, answer in zip(doors, answers, strict=True):

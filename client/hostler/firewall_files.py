@@ -151,7 +151,9 @@ def _selectors(value: Any, problems: Problems) -> tuple[str, ...]:
         return ()
     for index, each in enumerate(value):
         if not isinstance(each, str) or not each:
-            problems.add(f"{HOSTS}[{index}]", "a selector is needed: a name, a glob or label=value")
+            problems.add(
+                f"{HOSTS}[{index}]", "a selector is needed: a name, a glob, label=value or @group"
+            )
     if value == [] and HOSTS in problems.document.table:
         problems.add(HOSTS, "selects no host; leave it out to have it on all")
     return tuple(each for each in value if isinstance(each, str))

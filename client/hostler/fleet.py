@@ -1,11 +1,13 @@
-"""The fleet: which hosts there are, where, and with which labels; and how some are selected."""
+"""The fleet: which hosts there are, where, with which labels and groups; and how some are selected.
+
+Its file is changed by `hostler.fleet_file`.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +25,7 @@ PORTS: Mapping[str, int] = {
 SOCKETS = Path("/run/hostler")
 LOCAL = "local"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
-_KEYS = frozenset({"address", "labels", "ports"})
+_KEYS = frozenset({"address", "labels", "ports", "domains"})
 
 
 class SelectionError(HostlerError):
@@ -38,12 +40,37 @@ class Host:
 
     `name` is also the name that its certificate must carry. `address` is an IP address, a DNS
     name, or "unix:" (with a folder, else /run/hostler) for the sockets of this very machine.
+    `domains` are the doors that it has, where it has not all of them. `groups` are the fleet's
+    groups that it is in.
     """
 
     name: str
     address: str
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     ports: Mapping[str, int] = field(default_factory=dict, hash=False)
+    domains: tuple[str, ...] = ()
+    groups: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def to_record(self) -> dict[str, Any]:
+        """What `from_record` takes, as JSON has it: all but the groups, which the fleet knows."""
+        return {
+            "name": self.name,
+            "address": self.address,
+            "labels": dict(self.labels),
+            "ports": dict(self.ports),
+            "domains": list(self.domains),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Host:
+        """The host that was recorded. Raises KeyError."""
+        return cls(
+            record["name"],
+            record["address"],
+            dict(record["labels"]),
+            dict(record["ports"]),
+            tuple(record.get("domains", ())),
+        )
 
     @property
     def is_local(self) -> bool:
@@ -83,7 +110,7 @@ class Fleet:
     hosts: tuple[Host, ...] = ()
 
     def select(self, selectors: Iterable[str]) -> tuple[Host, ...]:
-        """Select hosts by names, globs, label=value or "all", in the fleet's order.
+        """Select hosts by names, globs, label=value, @group or "all", in the fleet's order.
 
         "local" is this machine by its unix sockets, unless a host of the fleet has that name.
         Raises SelectionError if there is no selector, or if one of them matches no host: a
@@ -92,7 +119,7 @@ class Fleet:
         wanted = tuple(selectors)
         if not wanted:
             raise SelectionError(
-                "no host is selected: give -H with a name, a glob, label=value or all"
+                "no host is selected: give -H with a name, a glob, label=value, @group or all"
             )
         chosen: set[str] = set()
         for selector in wanted:
@@ -109,6 +136,8 @@ def matches(host: Host, selector: str) -> bool:
     """Whether a host is meant by one selector. Case matters; a label's value may be a glob."""
     if selector == "all":
         return True
+    if selector.startswith("@"):
+        return selector[1:] in host.groups
     label, equals, value = selector.partition("=")
     if equals:
         return label in host.labels and fnmatchcase(host.labels[label], value)
@@ -118,14 +147,58 @@ def matches(host: Host, selector: str) -> bool:
 def load_fleet(path: Path) -> Fleet:
     """Load a fleet file. Raises ConfigError that names the key."""
     data = read_toml(path)
-    if unknown := sorted(set(data) - {"hosts"}):
-        raise ConfigError(f"{path}: {unknown[0]}: unknown key; known: hosts")
-    hosts = data.get("hosts", {})
-    if not isinstance(hosts, dict):
-        raise ConfigError(f"{path}: hosts: not a table")
+    if unknown := sorted(set(data) - {"hosts", "groups"}):
+        raise ConfigError(f"{path}: {unknown[0]}: unknown key; known: groups, hosts")
+    for key in ("hosts", "groups"):
+        if not isinstance(data.get(key, {}), dict):
+            raise ConfigError(f"{path}: {key}: not a table")
+    hosts = [
+        _host(name, entry, f"{path}: hosts.{name}") for name, entry in data.get("hosts", {}).items()
+    ]
+    groups = data.get("groups", {})
+    for name, members in groups.items():
+        _check_group(name, members, groups, hosts, f"{path}: groups.{name}")
+    within = {name: _within(name, groups, hosts, (), f"{path}: groups.{name}") for name in groups}
     return Fleet(
-        tuple(_host(name, entry, f"{path}: hosts.{name}") for name, entry in hosts.items())
+        tuple(
+            replace(host, groups=frozenset(name for name in groups if host.name in within[name]))
+            for host in hosts
+        )
     )
+
+
+def _check_group(
+    name: str, members: Any, groups: Mapping[str, Any], hosts: Sequence[Host], where: str
+) -> None:
+    check_name(name, where)
+    if not isinstance(members, list) or not all(isinstance(one, str) and one for one in members):
+        raise ConfigError(f'{where}: a list of selectors is needed, such as ["role=web", "db1"]')
+    names = {host.name for host in hosts}
+    for member in members:
+        if member.startswith("@") and member[1:] not in groups:
+            raise ConfigError(f"{where}: there is no group {member!r}")
+        # What a glob or a label means may come later; a misspelt name must not be left out.
+        if _NAME.fullmatch(member) and member != "all" and member not in names:
+            raise ConfigError(f"{where}: there is no host {member!r}")
+
+
+def _within(
+    name: str,
+    groups: Mapping[str, Sequence[str]],
+    hosts: Sequence[Host],
+    above: tuple[str, ...],
+    where: str,
+) -> set[str]:
+    """The names of the hosts in a group and in the groups in it."""
+    if name in above:
+        raise ConfigError(f"{where}: is in itself: {' > '.join((*above, name))}")
+    found: set[str] = set()
+    for member in groups[name]:
+        if member.startswith("@"):
+            found |= _within(member[1:], groups, hosts, (*above, name), where)
+        else:
+            found |= {host.name for host in hosts if matches(host, member)}
+    return found
 
 
 def _host(name: str, entry: Any, where: str) -> Host:
@@ -140,15 +213,31 @@ def _host(name: str, entry: Any, where: str) -> Host:
     labels = entry.get("labels", {})
     if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
         raise ConfigError(f"{where}.labels: a table of strings is needed")
-    ports = entry.get("ports", {})
+    ports = _ports(entry.get("ports", {}), f"{where}.ports")
+    return Host(name, address, labels, ports, _domains(entry, f"{where}.domains"))
+
+
+def _ports(ports: Any, where: str) -> Mapping[str, int]:
     if not isinstance(ports, dict):
-        raise ConfigError(f"{where}.ports: a table of port numbers is needed")
+        raise ConfigError(f"{where}: a table of port numbers is needed")
     for domain, port in ports.items():
         if domain not in PORTS:
-            raise ConfigError(f"{where}.ports.{domain}: there is no such domain")
+            raise ConfigError(f"{where}.{domain}: there is no such domain")
         if type(port) is not int or not 1 <= port <= 65535:
-            raise ConfigError(f"{where}.ports.{domain}: a number from 1 to 65535 is needed")
-    return Host(name, address, labels, ports)
+            raise ConfigError(f"{where}.{domain}: a number from 1 to 65535 is needed")
+    return ports
+
+
+def _domains(entry: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    domains = entry.get("domains", list(PORTS))
+    if not domains or not isinstance(domains, list):
+        raise ConfigError(f"{where}: a list of domains is needed; absent means all")
+    for domain in domains:
+        if domain not in tuple(PORTS):
+            raise ConfigError(f"{where}: there is no domain {domain!r}")
+    # One order, and nothing for all of them, so that equal hosts are equal.
+    had = tuple(one for one in PORTS if one in domains)
+    return () if len(had) == len(PORTS) else had
 
 
 def check_name(name: str, where: str) -> None:
@@ -157,74 +246,3 @@ def check_name(name: str, where: str) -> None:
         raise ConfigError(f"{where}: a name of letters, digits, '.', '-' and '_' is needed")
     if name == "all":
         raise ConfigError(f"{where}: 'all' means every host and cannot be the name of one")
-
-
-def add_host(path: Path, host: Host) -> None:
-    """Add a host to a fleet file, keeping its comments and order. Made if it is not there.
-
-    Raises ConfigError if the name is taken or the entry would not load.
-    """
-    import tomlkit
-
-    document, hosts = _document(path)
-    if host.name in hosts:
-        raise ConfigError(f"{path}: hosts.{host.name}: is there already")
-    entry: dict[str, Any] = {"address": host.address}
-    if host.labels:
-        entry["labels"] = dict(host.labels)
-    if host.ports:
-        entry["ports"] = dict(host.ports)
-    _host(host.name, entry, f"{path}: hosts.{host.name}")
-    table = tomlkit.table()
-    for key, value in entry.items():
-        if isinstance(value, dict):
-            inline = tomlkit.inline_table()
-            inline.update(value)
-            value = inline
-        table.add(key, value)
-    hosts[host.name] = table
-    _write(path, tomlkit.dumps(document))
-
-
-def remove_host(path: Path, name: str) -> None:
-    """Take a host out of a fleet file. Raises ConfigError if it is not in it."""
-    import tomlkit
-
-    document, hosts = _document(path)
-    if name not in hosts:
-        raise ConfigError(f"{path}: there is no host {name!r}")
-    del hosts[name]
-    _write(path, tomlkit.dumps(document))
-
-
-def _document(path: Path) -> tuple[Any, Any]:
-    import tomlkit
-
-    if path.exists():
-        load_fleet(path)  # A file that would not load must not be written back.
-        document = tomlkit.parse(path.read_text())
-    else:
-        document = tomlkit.document()
-    if "hosts" not in document:
-        document["hosts"] = tomlkit.table(is_super_table=True)
-    return document, document["hosts"]
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, so that a reader sees the old text or the new."""
-    # With its own imports it takes 4 ms, and most commands write no fleet.
-    import tempfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

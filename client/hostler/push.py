@@ -10,6 +10,7 @@ from typing import Any
 
 from hostler.api.common.v1 import bundle_pb2
 from hostler.channel import rpc
+from hostler.doors import doors_of
 from hostler.fleet import Host
 from hostler.group import joined, refuse_jobs, take_back
 from hostler.outcome import settled
@@ -51,17 +52,17 @@ class _Doors:
 
 
 class PushBundle:
-    """Puts a bundle in force at several doors of a host. See `hostler.plans.Change`.
+    """Puts a bundle in force at several doors of a host, or at all that it has.
 
-    A door that refuses or does not answer holds up no other: a revocation is to reach as many as
-    it can. The host has failed nevertheless, with the errors of all its doors. Under
-    `Terms.confirm_within_s` all doors have the new bundle or none: what was pushed is taken back
-    as soon as one door fails, since the host would do so at the deadline.
+    See `hostler.plans.Change`. A door that refuses or does not answer holds up no other: a
+    revocation is to reach as many as it can. The host has failed nevertheless, with the errors of
+    all its doors. Under `Terms.confirm_within_s` all doors have the new bundle or none: what was
+    pushed is taken back as soon as one door fails, since the host would do so at the deadline.
     """
 
     kind = "push-bundle"
 
-    def __init__(self, signed_bundle: bytes, domains: Sequence[str]) -> None:
+    def __init__(self, signed_bundle: bytes, domains: Sequence[str] = ()) -> None:
         self._domains = tuple(domains)
         self._request = bundle_pb2.PushBundleRequest(signed_bundle=signed_bundle)
 
@@ -70,7 +71,7 @@ class PushBundle:
         refuse_jobs(session)
         plans: dict[str, Planned] = {}
         problems: dict[str, HostError] = {}
-        for domain in self._domains:
+        for domain in doors_of(session.host, self._domains):
             try:
                 plans[domain] = await self._change(domain).plan(session)
             except CallFailed as failed:

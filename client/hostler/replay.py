@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostler.api.common.v1 import audit_pb2, host_pb2
 from hostler.channel import rpc
+from hostler.doors import doors_of
 from hostler.fanout import fan_out
 from hostler.fleet import Host
 from hostler.results import HostResult, plain
@@ -64,7 +65,7 @@ async def replay(
     request_ids: Sequence[str] = (),
     groups: Sequence[str] = (),
 ) -> list[HostResult[Told]]:
-    """Ask doors for the records of a run; one result per door.
+    """Ask doors, or all that a host has, for the records of a run; one result per door.
 
     With `request_ids` and pending `groups` also what hosts have written of these on their own,
     such as a recovery after a crash or a revert at the deadline, which no call belongs to.
@@ -73,7 +74,7 @@ async def replay(
     told += [{"request_id": each} for each in dict.fromkeys(request_ids)]
     told += [{"group": each} for each in dict.fromkeys(groups)]
     wanted = [audit_pb2.ListAuditRecordsRequest(page_size=_PAGE, **each) for each in told]
-    places = [(host, door) for host in hosts for door in doors]
+    places = [(host, door) for host in hosts for door in doors_of(host, doors)]
 
     async def one(place: tuple[Host, str]) -> Told:
         host, door = place

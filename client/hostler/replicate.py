@@ -224,16 +224,13 @@ class Replicate:
         """What `from_record` takes."""
         return {
             "volume": self._volume.to_record(),
-            "hosts": [
-                [one.name, one.address, dict(one.labels), dict(one.ports)]
-                for one in self._hosts.values()
-            ],
+            "hosts": [one.to_record() for one in self._hosts.values()],
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Replicate:
         """The change that was recorded."""
-        hosts = {one[0]: Host(*one) for one in record["hosts"]}
+        hosts = {one.name: one for one in map(Host.from_record, record["hosts"])}
         return cls(Volume.from_record(record["volume"]), hosts)
 
 

@@ -54,8 +54,8 @@ class Order:
         authority = values["authority"]
         return cls(
             keys=tuple(values["keys"]),
-            hosts=tuple(Host(**each) for each in values["hosts"]),
-            authority=None if authority is None else Host(**authority),
+            hosts=tuple(map(Host.from_record, values["hosts"])),
+            authority=None if authority is None else Host.from_record(authority),
             profile=values["profile"],
             revoke=bool(values["revoke"]),
             places={name: tuple(hosts) for name, hosts in values["places"].items()},

@@ -125,7 +125,7 @@ class Client:
         """Nothing is kept open; here for symmetry with sessions."""
 
     def select(self, *selectors: str) -> tuple[Host, ...]:
-        """Select hosts by names, globs, label=value or "all". Raises SelectionError."""
+        """Select hosts by names, globs, label=value, @group or "all". Raises SelectionError."""
         return self._client.select(*selectors)
 
     def session(self, host: Host) -> Session:

@@ -21,6 +21,7 @@ from client_doors import World, rich, world
 from hostler.api.netns.v1 import namespace_pb2, process_pb2
 from hostler.cli.main import cli
 from hostler.fleet import load_fleet
+from hostler.fleet_file import set_domains
 
 Run = Callable[..., Result]
 MAIN = "import sys; from hostler.cli.main import main; sys.argv[0] = 'hostler'; main()"
@@ -280,9 +281,34 @@ def test_fleet_add_and_remove(fleet: World, run: Run) -> None:
     assert load_fleet(fleet.fleet).select(["role=db"])[0].name == "h9"
     assert run("fleet", "add", "h9", "10.0.0.9").exit_code == 2
     assert run("fleet", "add", "h8", "x", "--port", "mail=1").exit_code == 2
-    assert run("fleet", "show", "h9").stdout.split()[-3:] == ["h9", "10.0.0.9", "role=db"]
+    assert run("fleet", "show", "h9").stdout.split()[-5:] == [
+        *("h9", "10.0.0.9", "role=db", "-", "all")
+    ]
     assert run("fleet", "remove", "h9").exit_code == 0
     assert run("fleet", "remove", "h9").exit_code == 3
+
+
+def test_only_the_doors_that_a_host_has_are_asked(fleet: World, run: Run) -> None:
+    fleet.fleet.write_text(fleet.fleet.read_text() + "[groups]\nfirst = ['h1']\n")
+    set_domains(fleet.fleet, "h1", ["netns", "ssl"])
+    answer = run("-H", "@first", "-o", "json", "fleet", "check")
+    assert [each["domain"] for each in json.loads(answer.stdout)] == ["netns", "ssl"]
+    assert answer.exit_code == 0
+    jobs = run("-H", "@first", "-H", "h2", "-o", "json", "audit", "list")
+    asked = [(each["host"], each["domain"]) for each in json.loads(jobs.stdout)]
+    assert [domain for host, domain in asked if host == "h1"] == ["netns", "ssl"]
+    assert len([domain for host, domain in asked if host == "h2"]) == 5
+
+
+def test_groups(fleet: World, run: Run) -> None:
+    assert run("fleet", "group", "first", "h1", "h2").stdout.count("first") == 2
+    assert run("fleet", "group", "both", "@first").exit_code == 0
+    assert run("fleet", "group", "wrong", "h77").exit_code == 2
+    assert [host.name for host in load_fleet(fleet.fleet).select(["@both"])] == ["h1", "h2"]
+    assert "both,first" in run("-H", "@both", "fleet", "list").stdout
+    assert run("fleet", "ungroup", "first").exit_code == 2
+    assert run("fleet", "ungroup", "both").exit_code == 0
+    assert run("-H", "@both", "fleet", "list").exit_code == 3
 
 
 def test_audit(fleet: World, run: Run) -> None:

@@ -184,7 +184,13 @@ def test_json_of_nothing_selected(tmp_path: Path) -> None:
         {
             "host": "h1",
             "ok": True,
-            "result": {"address": "127.0.0.1", "labels": {}, "ports": {}},
+            "result": {
+                "address": "127.0.0.1",
+                "labels": {},
+                "ports": {},
+                "domains": [],
+                "groups": [],
+            },
         }
     ]
     for args in ([], ["-H", "h2"]):

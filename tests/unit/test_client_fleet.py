@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
 import pytest
 
 from hostler.config import ConfigError
-from hostler.fleet import Fleet, Host, SelectionError, add_host, load_fleet, remove_host
+from hostler.doors import doors_of
+from hostler.fleet import PORTS, Fleet, Host, SelectionError, load_fleet
+from hostler.fleet_file import add_host, remove_group, remove_host, set_domains, set_group
 
 FLEET = Fleet(
     (
@@ -83,6 +86,17 @@ def test_there_is_no_door_of_an_unknown_domain() -> None:
         ('[hosts.a]\naddress = "x"\nports = { mail = 1 }\n', "hosts.a.ports.mail: there is no"),
         ('[hosts.a]\naddress = "x"\nports = { netns = 0 }\n', "hosts.a.ports.netns: a number"),
         ('[hosts.a]\naddress = "x"\nports = { netns = true }\n', "hosts.a.ports.netns: a number"),
+        ('[hosts.a]\naddress = "x"\ndomains = []\n', "hosts.a.domains: a list of domains"),
+        ('[hosts.a]\naddress = "x"\ndomains = "ssl"\n', "hosts.a.domains: a list of domains"),
+        ('[hosts.a]\naddress = "x"\ndomains = ["mail"]\n', "there is no domain 'mail'"),
+        ('[hosts.a]\naddress = "x"\ndomains = [{}]\n', "hosts.a.domains: there is no domain {}"),
+        ("groups = 1\n", "groups: not a table"),
+        ('[groups]\nweb = "w*"\n', "groups.web: a list of selectors"),
+        ('[groups]\nweb = [""]\n', "groups.web: a list of selectors"),
+        ('[groups]\n"a b" = ["w*"]\n', "groups.a b: a name of"),
+        ('[groups]\nweb = ["web1"]\n', "groups.web: there is no host 'web1'"),
+        ('[groups]\nweb = ["@db"]\n', "groups.web: there is no group '@db'"),
+        ('[groups]\na = ["@b"]\nb = ["@a"]\n', "is in itself: a > b > a"),
         ('[hosts."a b"]\naddress = "x"\n', "hosts.a b: a name of"),
         ('[hosts.all]\naddress = "x"\n', "'all' means every host"),
     ],
@@ -132,3 +146,84 @@ def test_add_refuses_what_would_not_load(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no host 'z'"):
         remove_host(path, "z")
     assert path.read_text() == before
+
+
+GROUPED = """
+[hosts.web1]
+address = "10.0.0.1"
+labels = { role = "web" }
+[hosts.db1]
+address = "10.0.0.2"
+domains = ["ssl", "netns"]
+[hosts.db2]
+address = "10.0.0.3"
+domains = ["ssl", "tracing", "firewall", "storage", "netns"]
+[groups]
+web = ["role=web"]
+db = ["db*"]
+both = ["@web", "db1"]
+none = ["role=mail"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("selectors", "expected"),
+    [
+        (("@web",), ["web1"]),
+        (("@db",), ["db1", "db2"]),
+        (("@both",), ["web1", "db1"]),
+        (("@both", "db2"), ["web1", "db1", "db2"]),
+    ],
+)
+def test_groups_are_selected(
+    tmp_path: Path, selectors: tuple[str, ...], expected: list[str]
+) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(GROUPED)
+    assert [host.name for host in load_fleet(path).select(selectors)] == expected
+    for wrong in ("@none", "@mail", "@"):
+        with pytest.raises(SelectionError, match="no host matches"):
+            load_fleet(path).select([*selectors, wrong])
+
+
+def test_a_host_is_asked_at_the_doors_that_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(GROUPED)
+    web1, db1, db2 = load_fleet(path).hosts
+    assert doors_of(web1) == doors_of(db2) == tuple(PORTS)
+    assert doors_of(db1) == ("netns", "ssl")
+    assert doors_of(db1, ("firewall",)) == ("firewall",)
+    assert Host.from_record(json.loads(json.dumps(db1.to_record()))) == db1
+    set_domains(path, "db1", ("tracing",))
+    set_domains(path, "db2", ("tracing",))
+    set_domains(path, "db2", ())
+    assert [host.domains for host in load_fleet(path).hosts] == [(), ("tracing",), ()]
+    with pytest.raises(ConfigError, match="no host 'db9'"):
+        set_domains(path, "db9", ())
+
+
+def test_groups_are_changed_and_lose_a_host_that_goes(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(GROUPED)
+    set_group(path, "all-db", ["@db", "web1"])
+    set_group(path, "web", ["web1", "db1"])
+    before = path.read_text()
+    for name, members, words in (
+        ("x", ["web9"], "no host 'web9'"),
+        ("a b", ["web1"], "a name of"),
+        ("db", ["@all-db"], "is in itself"),
+    ):
+        with pytest.raises(ConfigError, match=words) as caught:
+            set_group(path, name, members)
+        assert str(path) in str(caught.value)
+    with pytest.raises(ConfigError, match="no group '@db'"):
+        remove_group(path, "db")
+    with pytest.raises(ConfigError, match="no group 'x'"):
+        remove_group(path, "x")
+    assert path.read_text() == before
+    remove_host(path, "db1")
+    remove_group(path, "both")
+    fleet = load_fleet(path)
+    assert [host.name for host in fleet.select(["@all-db"])] == ["web1", "db2"]
+    assert [host.name for host in fleet.select(["@web"])] == ["web1"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fleet.toml"]

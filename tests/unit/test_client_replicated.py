@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostler.fleet import Host
 from hostler.recordable import from_record
 from hostler.replicated import Leg, Volume, VolumeInvalid, mirror_of
 
@@ -106,7 +107,7 @@ def test_the_filesystem_of_an_array_is_the_same_each_time() -> None:
 
 def test_changes_are_made_again_from_their_records() -> None:
     volume = Volume.of("data", THREE, "h1", "/x", PORTALS)
-    hosts = [["h1", "127.0.0.1", {}, {"storage": 7442}]]
+    hosts = [Host("h1", "127.0.0.1", {}, {"storage": 7442}, ("storage",)).to_record()]
     record = {"volume": volume.to_record(), "hosts": hosts}
     for kind, kept in (("replicate", record), ("replicate-repair", {"name": "d", "wait_s": 1.0})):
         change = from_record(kind, kept)

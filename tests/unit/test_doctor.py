@@ -19,7 +19,8 @@ from hostler.core.certificates import Validity
 from hostler.doctor.door import check_door
 from hostler.doctor.finding import Level
 from hostler.doctor.here import check_here
-from hostler.fleet import Fleet, Host, add_host
+from hostler.fleet import Fleet, Host
+from hostler.fleet_file import add_host
 from hostler.pki import Authority
 
 CONFIG = """

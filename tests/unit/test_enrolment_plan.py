@@ -30,6 +30,7 @@ from hostler.enrolment.plan import (
     Known,
     OpenDoors,
     Step,
+    TellDoors,
     Wanted,
     steps,
 )
@@ -139,7 +140,19 @@ def test_what_is_missing_is_done_and_no_more(
 def test_only_the_doors_that_are_wanted() -> None:
     two = replace(WANTED, domains=("netns", "firewall"), packages=PACKAGES[:1])
     found = steps(two, replace(DONE, open=frozenset({"netns"})), ENROLLED, NOW)
-    assert found == (OpenDoors(("firewall",)),)
+    assert found == (OpenDoors(("firewall",)), TellDoors("web1", ("netns", "firewall")))
+    told = replace(ENROLLED, domains=("netns", "firewall"))
+    there = replace(DONE, open=frozenset({"netns", "firewall"}))
+    assert steps(two, there, told, NOW) == ()
+    # Those it has had before stay, and all of them need no word.
+    assert steps(replace(two, domains=("ssl",)), there, told, NOW) == (
+        OpenDoors(("ssl",)),
+        TellDoors("web1", ("netns", "firewall", "ssl")),
+    )
+    assert steps(WANTED, DONE, told, NOW) == (TellDoors("web1", ()),)
+    assert TellDoors("web1", ()).describe() == "tell the fleet that web1 has all doors"
+    fresh = steps(two, replace(BARE), KNOWN, NOW)[-1]
+    assert fresh == AddToFleet("web1", "192.0.2.1", {}, ("netns", "firewall"))
 
 
 def test_a_certificate_in_its_last_third_is_renewed() -> None:
@@ -221,7 +234,10 @@ def after(step: Step, seen: Seen, known: Known) -> tuple[Seen, Known]:
         case OpenDoors(domains):
             return replace(seen, open=seen.open | set(domains)), known
         case AddToFleet():
-            return seen, replace(known, fleet={**known.fleet, step.name: step.address})
+            fleet = {**known.fleet, step.name: step.address}
+            return seen, replace(known, fleet=fleet, domains=step.domains)
+        case TellDoors():
+            return seen, replace(known, domains=step.domains)
 
 
 @given(

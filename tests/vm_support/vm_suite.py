@@ -44,7 +44,8 @@ from vm_image import NETWORK, Image
 from vm_machine import Lan, Machine
 
 from hostler import sync
-from hostler.fleet import PORTS, Host, add_host
+from hostler.fleet import PORTS, Host
+from hostler.fleet_file import add_host
 from hostler.lab import identity
 from hostler.session import Retry
 

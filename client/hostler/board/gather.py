@@ -16,7 +16,7 @@ from hostler.board.status import Dropping, Ending, HostStatus, Waiting, Work
 from hostler.channel import Rpc, rpc
 from hostler.confirm import GET_PENDING
 from hostler.core.ssl.place import place_words
-from hostler.doors import domains
+from hostler.doors import doors_of
 from hostler.jobs import LIST_JOBS, method_word
 from hostler.results import CallFailed, HostError
 from hostler.session import Session
@@ -41,7 +41,7 @@ Asked = dict[str, Any]
 async def look(session: Session, *, before: HostStatus, slow: bool) -> HostStatus:
     """How the host is now. Without `slow` its certificates and disks are as they were before."""
     host, asked_s = session.host, time.time()
-    answers = await _at_doors(session, domains(), GET_HOST, host_pb2.GetHostRequest())
+    answers = await _at_doors(session, doors_of(host), GET_HOST, host_pb2.GetHostRequest())
     doors = {d: str(a) if isinstance(a, HostError) else "" for d, a in answers.items()}
     status = HostStatus(host.name, host.address, asked_s, before.answered_unix_s, doors)
     up = [domain for domain, why in doors.items() if not why]

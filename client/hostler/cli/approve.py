@@ -14,7 +14,7 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.options import with_doors
 from hostler.cli.output import Table, moment
-from hostler.doors import at_doors, domains
+from hostler.doors import at_doors
 from hostler.jobs import method_word
 from hostler.limits import shortened
 
@@ -75,7 +75,7 @@ _TITLES = ("ID", "STATE", "ASKED BY", "METHOD", "RESOURCES", "UNTIL", "APPROVED 
 def list_approvals(state: State, open_only: bool, doors: tuple[str, ...]) -> None:
     """List requests for approval, newest first, of every door of the selected hosts."""
     request = approval_pb2.ListApprovalsRequest(open_only=open_only)
-    asked = at_doors(state.client, state.hosts, doors or domains(), LIST_APPROVALS, request)
+    asked = at_doors(state.client, state.hosts, doors, LIST_APPROVALS, request)
     state.finish(state.run(asked), Table(_TITLES, _rows))
 
 

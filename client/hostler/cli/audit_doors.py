@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from hostler.cli.context import State
-from hostler.doors import domains
+from hostler.doors import doors_of
 from hostler.fleet import Host
 from hostler.results import HostResult
 from hostler.session import Session
@@ -46,11 +46,11 @@ async def each_door(
     work: Callable[[Session, str], Awaitable[Any]],
     hosts: Sequence[Host] | None = None,
 ) -> list[HostResult[Any]]:
-    """Do work at doors of the selected hosts, a session each; one result per door."""
+    """Do work at doors of the selected hosts, or at all; a session and a result for each."""
     from hostler.fanout import fan_out
 
     chosen = state.hosts if hosts is None else hosts
-    places = [(host, door) for host in chosen for door in doors or domains()]
+    places = [(host, door) for host in chosen for door in doors_of(host, doors)]
 
     async def one(place: tuple[Host, str]) -> Any:
         host, door = place

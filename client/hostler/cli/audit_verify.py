@@ -13,7 +13,7 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.options import with_doors
 from hostler.cli.output import Table, print_table, printable, show
-from hostler.doors import domains
+from hostler.doors import doors_of
 from hostler.limits import shortened
 from hostler.results import HostResult
 
@@ -60,7 +60,7 @@ def verify_logs(
     extra = from_file(anchors_file) if anchors_file is not None else {}
     if forget:
         for host in state.hosts:
-            for door in doors or domains():
+            for door in doors_of(host, doors):
                 heads.forget(host.name, door)
 
     async def work(session: Session, door: str) -> Checked:
@@ -153,9 +153,7 @@ def replay_run(state: State, run: str, doors: tuple[str, ...]) -> None:
     hosts = state.hosts if state.selectors else state.fleet.select([each.host for each in told])
     request_ids = [each.request_id for each in told if each.request_id]
     groups = [each.group for each in told if each.group]
-    results = state.run(
-        replay(state.client, wanted, hosts, doors or domains(), request_ids, groups)
-    )
+    results = state.run(replay(state.client, wanted, hosts, doors, request_ids, groups))
     if state.output != "table":
         state.finish(results)
     if found is not None:

@@ -59,11 +59,11 @@ def doctor(state: State, everything: bool, doors: tuple[str, ...]) -> None:
 
 def _ask(state: State, hosts: tuple[Host, ...], doors: tuple[str, ...]) -> list[Finding]:
     from hostler.doctor.door import check_door
-    from hostler.doors import domains
+    from hostler.doors import doors_of
     from hostler.fanout import fan_out
 
     context = None if state.local_only else state.context
-    places = [(host, domain) for host in hosts for domain in doors or domains()]
+    places = [(host, domain) for host in hosts for domain in doors_of(host, doors)]
     bundle = _signed(state)
 
     async def one(place: tuple[Host, str]) -> list[Finding]:

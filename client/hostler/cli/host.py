@@ -14,7 +14,6 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.options import with_doors
 from hostler.cli.output import Table
-from hostler.doors import domains as domains
 from hostler.fleet import Host
 from hostler.results import HostResult
 
@@ -28,7 +27,7 @@ def at_doors(
     method: Rpc,
     request: Any,
 ) -> list[HostResult[Any]]:
-    """Call a method that every daemon has at several doors of each host; one result per door."""
+    """Call a method that every daemon has at several doors of each host, or all."""
     return state.run(hostler.doors.at_doors(state.client, hosts, doors, method, request))
 
 
@@ -60,7 +59,7 @@ TABLE = Table(
 def check(state: State, hosts: Sequence[Host], doors: Sequence[str]) -> None:
     """Ask every door of hosts what it is and what works; print and leave."""
     request = host_pb2.GetHostRequest()
-    state.finish(at_doors(state, hosts, doors or domains(), _GET_HOST, request), TABLE)
+    state.finish(at_doors(state, hosts, doors, _GET_HOST, request), TABLE)
 
 
 @click.group()
@@ -89,5 +88,5 @@ def capabilities(state: State, doors: tuple[str, ...]) -> None:
             yield each.name, "yes" if each.available else "no", each.reason
 
     request = host_pb2.GetHostRequest()
-    results = at_doors(state, state.hosts, doors or domains(), _GET_HOST, request)
+    results = at_doors(state, state.hosts, doors, _GET_HOST, request)
     state.finish(results, Table(("CAPABILITY", "WORKS", "WHY NOT"), rows))

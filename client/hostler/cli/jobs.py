@@ -14,7 +14,7 @@ from hostler.cli.examples import examples
 from hostler.cli.job_display import Display, display_for, progress_words
 from hostler.cli.options import with_doors
 from hostler.cli.output import Table, moment
-from hostler.doors import at_doors, domains
+from hostler.doors import at_doors
 from hostler.fanout import fan_out
 from hostler.fleet import Host
 from hostler.jobs import (
@@ -71,7 +71,7 @@ _TITLES = ("JOB", "STATE", "METHOD", "RESOURCES", "BY", "SINCE", "HOW FAR")
 def list_jobs(state: State, active: bool, doors: tuple[str, ...]) -> None:
     """List jobs, newest first, of every door of the selected hosts."""
     request = job_pb2.ListJobsRequest(active_only=active)
-    asked = at_doors(state.client, state.hosts, doors or domains(), LIST_JOBS, request)
+    asked = at_doors(state.client, state.hosts, doors, LIST_JOBS, request)
     state.finish(state.run(asked), Table(_TITLES, _rows))
 
 
@@ -149,7 +149,7 @@ def watch(state: State, names: tuple[str, ...]) -> None:
 
 async def _list(state: State, *, active: bool) -> list[HostResult[Any]]:
     request = job_pb2.ListJobsRequest(active_only=active)
-    return await at_doors(state.client, state.hosts, domains(), LIST_JOBS, request)
+    return await at_doors(state.client, state.hosts, (), LIST_JOBS, request)
 
 
 def _targets(state: State, listed: Sequence[HostResult[Any]], names: Sequence[str]) -> list[Target]:

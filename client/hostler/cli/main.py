@@ -124,7 +124,7 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     "selectors",
     multiple=True,
     metavar="SELECTOR",
-    help="Hosts: a name, a glob, label=value or all. May be given several times.",
+    help="Hosts: a name, a glob, label=value, @group or all. May be given several times.",
 )
 @click.option(
     "-o",

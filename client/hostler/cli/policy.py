@@ -160,7 +160,6 @@ def push(
     from hostler.cli.asking import refuse_background
     from hostler.core.bundle import MAX_BUNDLE_BYTES
     from hostler.core.files import read_bounded
-    from hostler.doors import domains
     from hostler.push import PushBundle
 
     refuse_background(state)
@@ -173,7 +172,7 @@ def push(
         raise click.UsageError(str(e)) from e
     if state.hosts and not force:
         _refuse_lock_out(state, signed)
-    state.change(PushBundle(signed, doors or domains()), lambda pushed: f"version {pushed.version}")
+    state.change(PushBundle(signed, doors), lambda pushed: f"version {pushed.version}")
 
 
 def _refuse_lock_out(state: State, signed: bytes) -> None:

@@ -42,7 +42,7 @@ def retire(state: State, name: str, purge: bool, open_ssh: OpenSsh) -> None:
     from hostler.enrolment.errors import EnrolmentError
     from hostler.enrolment.retire import plan
     from hostler.enrolment.retire import purge as purge_host
-    from hostler.fleet import remove_host
+    from hostler.fleet_file import remove_host
 
     must_be_able_to_ask(state)
     authority = open_authority(state, None)
@@ -70,13 +70,12 @@ def _push(state: State, authority: Authority, others: tuple[Host, ...]) -> list[
     from hostler.cli import rolling
     from hostler.core.bundle import MAX_BUNDLE_BYTES
     from hostler.core.files import read_bounded
-    from hostler.doors import domains
     from hostler.enrolment.retire import EVERYWHERE
     from hostler.push import PushBundle
 
     if not others:
         return []
-    change = PushBundle(read_bounded(authority.bundle_path, MAX_BUNDLE_BYTES), domains())
+    change = PushBundle(read_bounded(authority.bundle_path, MAX_BUNDLE_BYTES))
     client = state.client
     run = client.new_run(command_line(), ())
     plans = state.run(client.plan(change, others, options=EVERYWHERE, run=run))

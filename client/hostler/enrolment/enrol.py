@@ -33,6 +33,7 @@ from hostler.enrolment.plan import (
     Known,
     OpenDoors,
     Step,
+    TellDoors,
     Wanted,
     live,
     name_has_certificate,
@@ -40,7 +41,8 @@ from hostler.enrolment.plan import (
 )
 from hostler.enrolment.seen import Seen, parse
 from hostler.enrolment.ssh import Answer, Ssh
-from hostler.fleet import Host, add_host, load_fleet
+from hostler.fleet import Host, load_fleet
+from hostler.fleet_file import add_host, set_domains
 from hostler.issued import read_file
 from hostler.packages import Package
 from hostler.pki import Authority
@@ -99,9 +101,9 @@ class Enrolment:
         The host is in the fleet once it has answered, not before.
         """
         started = time.monotonic()
-        last: list[AddToFleet] = []
+        last: list[AddToFleet | TellDoors] = []
         for step in planned.steps:
-            if isinstance(step, AddToFleet):
+            if isinstance(step, AddToFleet | TellDoors):
                 last.append(step)
                 continue
             self._say(step.describe())
@@ -117,9 +119,17 @@ class Enrolment:
         )
         for step in last:
             self._say(step.describe())
-            add_host(self._context.fleet, Host(step.name, step.address, step.labels))
+            self._tell_fleet(step)
         taken = time.monotonic() - started
         return Enrolled(certificate, bool(planned.steps), taken, findings)
+
+    def _tell_fleet(self, step: AddToFleet | TellDoors) -> None:
+        path = self._context.fleet
+        if isinstance(step, TellDoors):
+            set_domains(path, step.name, step.domains)
+        else:
+            host = Host(step.name, step.address, step.labels, domains=step.domains)
+            add_host(path, host)
 
     async def _do(self, step: Step) -> None:
         match step:
@@ -202,16 +212,18 @@ class Enrolment:
 
     def _known(self) -> Known:
         entries = self._authority.list()
-        mine = [e for e in entries if e.certificate.identity == self._identity]
-        revoked = {e.certificate.serial for e in mine if e.state == "revoked"}
+        signed = [e for e in entries if e.certificate.identity == self._identity]
+        revoked = {e.certificate.serial for e in signed if e.state == "revoked"}
         try:
             held = read_file(self._authority.certificate_path("host", self._wanted.name))
             current = live(held, revoked=held.serial in revoked)
         except FileNotFoundError:
             current = None
         fleet = load_fleet(self._context.fleet) if self._context.fleet.exists() else None
-        hosts = {host.name: host.address for host in fleet.hosts} if fleet else {}
-        return Known(self._authority.ca, current, hosts)
+        hosts = {host.name: host for host in fleet.hosts} if fleet else {}
+        addresses = {name: host.address for name, host in hosts.items()}
+        mine = hosts.get(self._wanted.name)
+        return Known(self._authority.ca, current, addresses, mine.domains if mine else ())
 
     @property
     def _identity(self) -> str:

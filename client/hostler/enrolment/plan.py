@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from hostler.core.certificates import Certificate
 from hostler.enrolment.errors import EnrolmentError
 from hostler.enrolment.seen import Seen
+from hostler.fleet import PORTS
 from hostler.packages import ARCHITECTURE, Package
 
 # A certificate is good from five minutes before it is issued on.
@@ -73,18 +74,35 @@ class OpenDoors:
 
 @dataclass(frozen=True, slots=True)
 class AddToFleet:
-    """Write the host into the fleet file."""
+    """Write the host into the fleet file. `domains` are its doors, none if it has all."""
 
     name: str
     address: str
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    domains: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """What it does, for people."""
         return f"add {self.name} at {self.address} to the fleet"
 
 
-Step = Copy | Install | Certify | OpenDoors | AddToFleet
+@dataclass(frozen=True, slots=True)
+class TellDoors:
+    """Have the fleet file say which doors the host has; none means all."""
+
+    name: str
+    domains: tuple[str, ...]
+
+    def describe(self) -> str:
+        """What it does, for people."""
+        return f"tell the fleet that {self.name} has {_words(self.domains)}"
+
+
+def _words(domains: Sequence[str]) -> str:
+    return f"the doors of {', '.join(domains)}" if domains else "all doors"
+
+
+Step = Copy | Install | Certify | OpenDoors | AddToFleet | TellDoors
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +124,14 @@ class Known:
     """What is known here: the CA, the certificate that the name has, and who is in the fleet.
 
     `current` is None where the name has no certificate, or one that is revoked or has ended.
-    `fleet` maps names to addresses.
+    `fleet` maps names to addresses. `domains` are the doors that the fleet says the host has, none
+    if it says nothing or does not know it.
     """
 
     ca: Certificate
     current: Certificate | None = None
     fleet: Mapping[str, str] = field(default_factory=dict)
+    domains: tuple[str, ...] = ()
 
 
 def steps(wanted: Wanted, seen: Seen, known: Known, now: datetime) -> tuple[Step, ...]:
@@ -138,9 +158,17 @@ def steps(wanted: Wanted, seen: Seen, known: Known, now: datetime) -> tuple[Step
         found.append(OpenDoors(wanted.domains))
     elif shut := tuple(domain for domain in wanted.domains if domain not in seen.open):
         found.append(OpenDoors(shut))
+    doors = _doors(seen.open | set(wanted.domains))
     if wanted.name not in known.fleet:
-        found.append(AddToFleet(wanted.name, wanted.address, wanted.labels))
+        found.append(AddToFleet(wanted.name, wanted.address, wanted.labels, doors))
+    elif doors != known.domains:
+        found.append(TellDoors(wanted.name, doors))
     return tuple(found)
+
+
+def _doors(domains: Set[str]) -> tuple[str, ...]:
+    """Which doors a host has, as the fleet file says it: none if it has all."""
+    return () if domains >= set(PORTS) else tuple(one for one in PORTS if one in domains)
 
 
 def is_certified(wanted: Wanted, seen: Seen, known: Known, now: datetime) -> bool:
