@@ -83,7 +83,7 @@ class Client:
         self.timeout_s = timeout_s
         self.window = window
         self.record = record
-        self._retry = retry
+        self.retry = retry
         self._connector = Connector(context)
 
     async def __aenter__(self) -> Self:
@@ -103,7 +103,7 @@ class Client:
 
     def session(self, host: Host, terms: Terms | None = None) -> Session:
         """Open a session with one host, to be closed by the caller."""
-        return Session(host, self._connector, self.timeout_s, self._retry, terms)
+        return Session(host, self._connector, self.timeout_s, self.retry, terms)
 
     async def each(
         self,

@@ -124,6 +124,11 @@ class Client:
     ) -> None:
         """Nothing is kept open; here for symmetry with sessions."""
 
+    @property
+    def asynchronous(self) -> aio.Client:
+        """The client that this one drives."""
+        return self._client
+
     def select(self, *selectors: str) -> tuple[Host, ...]:
         """Select hosts by names, globs, label=value, @group or "all". Raises SelectionError."""
         return self._client.select(*selectors)

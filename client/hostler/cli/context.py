@@ -38,6 +38,7 @@ class State:
     output: str = "table"
     timeout_s: float = 30.0
     parallel: int = 256
+    processes: int = 1
     tolerance: Tolerance | None = None
     plan_only: bool = False
     yes: bool = False
@@ -144,6 +145,8 @@ class State:
     def read(self, rpc: Rpc, request: Any, *, pages: bool = False) -> list[HostResult[Any]]:
         """Call a method on the selected hosts; with `pages`, a List method to its last page."""
         hosts, client = self.hosts, self.client
+        if self.processes > 1:
+            return self._read_by_processes(hosts, rpc, request, pages=pages)
         return self.run(
             client.each(
                 hosts,
@@ -151,6 +154,19 @@ class State:
                 tolerance=self.tolerance,
             )
         )
+
+    def _read_by_processes(
+        self, hosts: Sequence[Host], rpc: Rpc, request: Any, *, pages: bool
+    ) -> list[HostResult[Any]]:
+        from hostler.sharding import Shards, processes
+        from hostler.sync import Client
+
+        if self.tolerance is not None:
+            raise click.UsageError("--max-failures counts in one process, not in --processes.")
+        count = min(self.processes, len(hosts))
+        with processes(count) as executor:
+            shards = Shards(Client(self.client), executor, count)
+            return (shards.list_all if pages else shards.call)(rpc, request, hosts=hosts)
 
     def finish(self, results: Sequence[HostResult[Any]], table: Table | None = None) -> NoReturn:
         """Print results and leave with their exit status."""

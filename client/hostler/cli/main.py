@@ -150,6 +150,13 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     show_default=True,
 )
 @click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    help="How many processes share the hosts of a read; it pays from a thousand hosts on.",
+    show_default=True,
+)
+@click.option(
     "--max-failures",
     "tolerance",
     type=Failures(),
