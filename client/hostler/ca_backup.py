@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from hostler.core import files
-from hostler.core.certificates import MAX_PEM_BYTES, CertificateUnreadable, Issuer
-from hostler.issued import INDEX_NAME, PkiDamaged, PkiError, PkiExists
-from hostler.pki import Authority
+from hostler.core.certificates import MAX_PEM_BYTES, CertificateUnreadable, KeyEncrypted
+from hostler.issued import INDEX_NAME, PkiDamaged, PkiError, PkiExists, PkiLocked
+from hostler.pki import Authority, load_issuer
 from hostler.policy import POLICIES_FOLDER, SOURCE_NAME, PolicySource
 
 MAX_BACKUP_BYTES = 192 * 1024 * 1024
@@ -82,15 +82,23 @@ def back_up(authority: Authority, target: Path, passphrase: bytes) -> int:
     return len(found)
 
 
-def restore(source: Path, folder: Path, passphrase: bytes) -> Restored:
+def restore(
+    source: Path,
+    folder: Path,
+    passphrase: bytes,
+    key_passphrase: Callable[[], bytes] | None = None,
+) -> Restored:
     """Put the CA of a backup into a folder that has none, and sign a bundle that hosts will take.
 
-    What was issued, granted or revoked after the backup is not known any more. Raises PkiExists,
-    PkiDamaged, PkiError, OSError, TimeoutError.
+    What was issued, granted or revoked after the backup is not known any more. A key that was
+    encrypted stays so, and `key_passphrase` is asked for its own passphrase. Raises PkiExists,
+    PkiDamaged, PkiLocked, PkiError, OSError, TimeoutError.
     """
     content = _unpack(_decrypt(source, passphrase), source)
     try:
-        issuer = Issuer.load(content["ca.pem"], content["ca.key"])
+        issuer = load_issuer(content["ca.pem"], content["ca.key"], key_passphrase)
+    except KeyEncrypted as e:
+        raise PkiLocked(f"{source}: {e}") from e
     except CertificateUnreadable as e:
         raise PkiDamaged(f"{source}: {e}") from e
     policy = content.get(SOURCE_NAME, b"").decode()
@@ -109,7 +117,7 @@ def restore(source: Path, folder: Path, passphrase: bytes) -> Restored:
         for name in sorted(content, key=lambda name: name == "ca.pem"):
             mode = 0o644 if name.endswith((".pem", "bundle.json")) else 0o600
             files.replace(folder / name, content[name], mode=mode)
-    authority = Authority.open(folder)
+    authority = Authority.open(folder, key_passphrase)
     return Restored(authority, len(content), authority.write_bundle().version)
 
 

@@ -40,6 +40,10 @@ class PkiDamaged(PkiError):
     """A file of the CA's folder is not what it should be."""
 
 
+class PkiLocked(PkiError):
+    """The CA's key is encrypted, and its passphrase is missing or another one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A certificate that was issued, and what has become of it.

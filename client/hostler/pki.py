@@ -28,6 +28,7 @@ from hostler.core.certificates import (
     CertificateUnreadable,
     Issued,
     Issuer,
+    KeyEncrypted,
     Validity,
 )
 from hostler.core.names import (
@@ -38,7 +39,15 @@ from hostler.core.names import (
     check_trust_domain,
     parse_serial,
 )
-from hostler.issued import FOLDERS, Entry, PkiDamaged, PkiError, PkiExists, PkiNotFound
+from hostler.issued import (
+    FOLDERS,
+    Entry,
+    PkiDamaged,
+    PkiError,
+    PkiExists,
+    PkiLocked,
+    PkiNotFound,
+)
 from hostler.policy import (
     POLICIES_FOLDER,
     SOURCE_NAME,
@@ -47,16 +56,22 @@ from hostler.policy import (
     collect_policies,
 )
 
-__all__ = ["Authority", "Entry", "PkiDamaged", "PkiError", "PkiExists", "PkiNotFound"]
+__all__ = ["Authority", "Entry", "PkiDamaged", "PkiError", "PkiExists", "PkiLocked", "PkiNotFound"]
 
 _ARCHIVES = ("archive", "archive/hosts", "archive/users")
 
 
 class Authority:
-    """An internal CA in its folder. Safe to use from more than one process at once."""
+    """An internal CA in its folder. Safe to use from more than one process at once.
 
-    def __init__(self, folder: Path, ca_pem: bytes) -> None:
+    `passphrase` is asked for when something is signed with a key that is encrypted.
+    """
+
+    def __init__(
+        self, folder: Path, ca_pem: bytes, passphrase: Callable[[], bytes] | None = None
+    ) -> None:
         """Use a CA whose certificates are read already; `open()` and `create()` read them."""
+        self._passphrase = passphrase
         self.folder = folder
         self.ca_path = folder / "ca.pem"
         self.bundle_path = folder / "bundle.json"
@@ -94,7 +109,7 @@ class Authority:
         return cls(folder, made.pem)
 
     @classmethod
-    def open(cls, folder: Path) -> Authority:
+    def open(cls, folder: Path, passphrase: Callable[[], bytes] | None = None) -> Authority:
         """Open the CA of a folder. Raises PkiNotFound, PkiDamaged, PkiError, OSError."""
         try:
             ca_pem = files.read_bounded(folder / "ca.pem", MAX_PEM_BYTES)
@@ -103,7 +118,17 @@ class Authority:
         except ValueError as e:
             raise PkiDamaged(str(e)) from e
         _check_private(folder, 0o700)
-        return cls(folder, ca_pem)
+        return cls(folder, ca_pem, passphrase)
+
+    def encrypt_key(self, passphrase: bytes) -> None:
+        """Have the CA's key on disk encrypted, or not any more if the passphrase is empty.
+
+        Raises PkiError, OSError, TimeoutError.
+        """
+        with self._changing():
+            key = self._issuer().key
+            path = self.folder / "ca.key"
+            files.replace(path, certificates.key_to_pem(key, passphrase), mode=0o600)
 
     def issue_host(
         self,
@@ -317,9 +342,11 @@ class Authority:
         try:
             key_pem = files.read_bounded(path, MAX_PEM_BYTES)
             _check_private(path, 0o600)
-            return Issuer.load(self.ca_pem, key_pem)
+            return load_issuer(self.ca_pem, key_pem, self._passphrase)
         except FileNotFoundError:
             raise PkiNotFound(f"{path} is not here: this machine cannot sign") from None
+        except KeyEncrypted as e:
+            raise PkiLocked(f"{path}: {e}") from e
         except (ValueError, CertificateUnreadable) as e:
             raise PkiDamaged(f"{path}: {e}") from e
 
@@ -328,6 +355,15 @@ class Authority:
             if (certificate.kind, certificate.name) == ("host", name):
                 return certificate.dns_names, certificate.ip_addresses
         return (), ()
+
+
+def load_issuer(ca_pem: bytes, key_pem: bytes, passphrase: Callable[[], bytes] | None) -> Issuer:
+    """Load a CA that can sign, asking for a passphrase only if its key is encrypted.
+
+    Raises CertificateUnreadable, KeyEncrypted, and what asking raises.
+    """
+    asks = passphrase is not None and certificates.is_encrypted(key_pem)
+    return Issuer.load(ca_pem, key_pem, passphrase() if passphrase and asks else b"")
 
 
 def _take_up_key(path: Path) -> ec.EllipticCurvePrivateKey | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hostler.pki import Authority
 
 F = TypeVar("F", bound=Callable[..., Any])
+_NAMES_FILE = "HOSTLER_CA_PASSPHRASE_FILE"
+_MAX_PASSPHRASE_BYTES = 4096
 
 
 class SystemFailure(HostlerError):
@@ -80,4 +83,25 @@ def open_authority(state: State, folder: Path | None) -> Authority:
         raise ConfigError(
             f"context {state.context.name!r} names no CA folder: set its `pki`, or give --dir"
         )
-    return Authority.open(folder)
+    return Authority.open(folder, key_passphrase)
+
+
+@cache
+def key_passphrase() -> bytes:
+    """The passphrase of the CA's key, from $HOSTLER_CA_PASSPHRASE_FILE or the terminal.
+
+    Raises PkiError, OSError.
+    """
+    named = os.environ.get(_NAMES_FILE)
+    return read_passphrase(Path(named) if named else None, "Passphrase of the CA's key")
+
+
+def read_passphrase(file: Path | None, prompt: str, *, twice: bool = False) -> bytes:
+    """A passphrase: the first line of a file, or typed. Raises PkiError, OSError."""
+    from hostler.ca_backup import check_passphrase
+
+    if file is None:
+        text: str = click.prompt(prompt, hide_input=True, err=True, confirmation_prompt=twice)
+        return check_passphrase(text.encode())
+    with file.open("rb") as stream:
+        return check_passphrase(stream.readline(_MAX_PASSPHRASE_BYTES))

@@ -1,4 +1,4 @@
-"""`hostler ca`: the CA in a file that can be kept elsewhere, and back."""
+"""`hostler ca`: the CA in a file to be kept elsewhere, and back; its key under a passphrase."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from hostler.cli.authority import AuthorityGroup, folder_option, open_authority
+from hostler.cli.authority import (
+    AuthorityGroup,
+    folder_option,
+    key_passphrase,
+    open_authority,
+    read_passphrase,
+)
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.records import show_record
@@ -14,7 +20,6 @@ from hostler.config import config_path
 
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_MAX_PASSPHRASE_BYTES = 4096
 
 
 @click.group(
@@ -25,7 +30,7 @@ _MAX_PASSPHRASE_BYTES = 4096
     ),
 )
 def ca() -> None:
-    """Keep the CA: back it up, and restore it where it was lost.
+    """Keep the CA: back it up, restore it where it was lost, lock its key.
 
     A CA that is lost without a backup takes the fleet with it: every host has to be enrolled again.
     """
@@ -52,7 +57,7 @@ def backup(state: State, file: Path, passphrase_file: Path | None, folder: Path 
     from hostler.ca_backup import back_up
 
     authority = open_authority(state, folder)
-    count = back_up(authority, file, _passphrase(passphrase_file, twice=True))
+    count = back_up(authority, file, read_passphrase(passphrase_file, "Passphrase", twice=True))
     bundle = authority.read_bundle()
     record = {
         "file": str(file),
@@ -84,7 +89,8 @@ def restore(state: State, file: Path, passphrase_file: Path | None, folder: Path
     from hostler.ca_backup import restore as put_back
 
     folder = (folder or config_path().parent / "pki").absolute()
-    restored = put_back(file, folder, _passphrase(passphrase_file, twice=False))
+    passphrase = read_passphrase(passphrase_file, "Passphrase")
+    restored = put_back(file, folder, passphrase, key_passphrase)
     record = {
         "folder": str(folder),
         "files": restored.files,
@@ -100,12 +106,27 @@ def restore(state: State, file: Path, passphrase_file: Path | None, folder: Path
         )
 
 
-def _passphrase(file: Path | None, *, twice: bool) -> bytes:
-    """The passphrase of a file or of the terminal. Raises PkiError, OSError."""
-    from hostler.ca_backup import check_passphrase
+@ca.command(epilog=examples("hostler ca lock", "hostler ca lock --passphrase-file ~/.ca-key"))
+@_passphrase_option
+@folder_option
+@pass_state
+def lock(state: State, passphrase_file: Path | None, folder: Path | None) -> None:
+    """Encrypt the CA's key on disk with a passphrase of 12 bytes or more.
 
-    if file is None:
-        text: str = click.prompt("Passphrase", hide_input=True, err=True, confirmation_prompt=twice)
-        return check_passphrase(text.encode())
-    with file.open("rb") as stream:
-        return check_passphrase(stream.readline(_MAX_PASSPHRASE_BYTES))
+    From then on whatever signs asks for it, or reads it from the first line of the file that
+    HOSTLER_CA_PASSPHRASE_FILE names. A key that is locked gets the new passphrase. Copies of the
+    key that were made before stay as they are, those that a disk keeps of its own accord too.
+    """
+    authority = open_authority(state, folder)
+    authority.encrypt_key(read_passphrase(passphrase_file, "New passphrase", twice=True))
+    click.echo(f"{authority.folder / 'ca.key'} is encrypted", err=True)
+
+
+@ca.command(epilog=examples("hostler ca unlock"))
+@folder_option
+@pass_state
+def unlock(state: State, folder: Path | None) -> None:
+    """Have the CA's key on disk in the clear again, readable by you alone."""
+    authority = open_authority(state, folder)
+    authority.encrypt_key(b"")
+    click.echo(f"{authority.folder / 'ca.key'} is not encrypted", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hostler.cli.authority import telling_failures
+from hostler.cli.authority import key_passphrase, telling_failures
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.pki import user_name, write_configuration
@@ -49,7 +49,7 @@ def init(state: State, trust_domain: str | None, user: str | None) -> None:
     user = check_name("user", user or found_user)
     made: list[str] = []
     if (folder / "ca.pem").exists():
-        authority = Authority.open(folder)
+        authority = Authority.open(folder, key_passphrase)
         if trust_domain not in (None, authority.trust_domain):
             raise PkiExists(
                 f"{folder} is a CA already, of the trust domain {authority.trust_domain}; "

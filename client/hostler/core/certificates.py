@@ -39,6 +39,10 @@ class CertificateUnreadable(Exception):
     """Bytes that are not the certificate or key they should be. The message says why."""
 
 
+class KeyEncrypted(CertificateUnreadable):
+    """A key that is encrypted, and not with the passphrase that was given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Validity:
     """From when until when a certificate holds. What is not given follows from the rest.
@@ -105,12 +109,12 @@ class Issuer:
     key: ec.EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
-    def load(cls, ca_pem: bytes, key_pem: bytes) -> Issuer:
+    def load(cls, ca_pem: bytes, key_pem: bytes, passphrase: bytes = b"") -> Issuer:
         """Load the CA whose certificate in `ca_pem` belongs to the key.
 
-        `ca_pem` may hold more than one certificate. Raises CertificateUnreadable.
+        `ca_pem` may hold more than one certificate. Raises CertificateUnreadable, KeyEncrypted.
         """
-        key = load_key(key_pem)
+        key = load_key(key_pem, passphrase)
         for certificate in load_certificates(ca_pem):
             if certificate.public_key() == key.public_key():
                 trust_domain = describe(certificate).name
@@ -270,11 +274,20 @@ def load_certificates(pem: bytes) -> list[x509.Certificate]:
         raise CertificateUnreadable(f"not a PEM certificate: {e}") from e
 
 
-def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """Load a P-256 key without password. Raises CertificateUnreadable."""
+def load_key(pem: bytes, passphrase: bytes = b"") -> ec.EllipticCurvePrivateKey:
+    """Load a P-256 key, with its passphrase if it is encrypted.
+
+    Raises CertificateUnreadable, of which KeyEncrypted is one.
+    """
+    if not is_encrypted(pem):
+        passphrase = b""
+    elif not passphrase:
+        raise KeyEncrypted("the key is encrypted, and no passphrase was given")
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
+        key = serialization.load_pem_private_key(pem, password=passphrase or None)
     except (ValueError, TypeError) as e:
+        if passphrase:
+            raise KeyEncrypted("the key cannot be read with this passphrase") from e
         raise CertificateUnreadable("not a PEM key without password") from e
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise CertificateUnreadable("not an ECDSA P-256 key")
@@ -297,13 +310,17 @@ def to_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Write a key as PEM (PKCS #8), without password."""
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+def is_encrypted(pem: bytes) -> bool:
+    """Tell whether a key is encrypted as PKCS #8, as `key_to_pem` does. Source: RFC 7468 11."""
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem
+
+
+def key_to_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes = b"") -> bytes:
+    """Write a key as PEM (PKCS #8), encrypted if there is a passphrase."""
+    how: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase:
+        how = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
 
 
 def _sign_leaf(

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostler.core import files
+from hostler.core.certificates import key_to_pem
 from hostlerd.privileged.refused import Refused
 
 _MAX_BYTES = 64 * 1024
@@ -29,7 +30,7 @@ def passphrase() -> bytes:
 def make(path: Path, secret: bytes) -> ec.EllipticCurvePrivateKey:
     """Make a P-256 key with its file. Raises FileExistsError, OSError."""
     key = ec.generate_private_key(ec.SECP256R1())
-    files.write_new(path, to_pem(key, secret), mode=0o600)
+    files.write_new(path, key_to_pem(key, secret), mode=0o600)
     return key
 
 
@@ -43,7 +44,7 @@ def load(path: Path, secret: bytes) -> ec.EllipticCurvePrivateKey:
             raise Refused("LOCKED", "the authority's key is encrypted: no passphrase") from e
         key = serialization.load_pem_private_key(data, password=None)
         if isinstance(key, ec.EllipticCurvePrivateKey):
-            files.replace(path, to_pem(key, secret), mode=0o600)
+            files.replace(path, key_to_pem(key, secret), mode=0o600)
     except ValueError as e:
         raise Refused(
             "LOCKED", "the authority's key cannot be read, or not with this phrase"
@@ -51,11 +52,3 @@ def load(path: Path, secret: bytes) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Refused("DAMAGED", f"{path.name} is not a key of this authority")
     return key
-
-
-def to_pem(key: ec.EllipticCurvePrivateKey, secret: bytes) -> bytes:
-    """Write a key as PEM (PKCS #8), encrypted if there is a passphrase."""
-    how: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if secret:
-        how = serialization.BestAvailableEncryption(secret)
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
