@@ -231,6 +231,36 @@ def test_permission_is_checked_before_the_request_is(place):
         assert refusal_of(lambda: push(channel)).reason == "BUNDLE_REFUSED"
 
 
+def push_bytes(channel, data):
+    name = "/hostler.api.common.v1.BundleService/PushBundle"
+    return channel.unary_unary(name, None, None)(data, timeout=10)
+
+
+def test_bytes_that_are_no_message_are_refused_as_such(place):
+    """Not as gRPC does it, which answers UNKNOWN with a parser's words, to whomever it is."""
+    for data in (b"\x0a\x7fab", b"\x00\x01", b"\xff" * 2000):
+        for user, code, reason in (
+            ("olga", "INVALID_ARGUMENT", "REQUEST_UNREADABLE"),
+            ("vera", "PERMISSION_DENIED", "PERMISSION_DENIED"),
+        ):
+            with place.channel(user) as channel:
+                refused = refusal_of(lambda channel=channel, data=data: push_bytes(channel, data))
+            assert (refused.code, refused.reason) == (code, reason)
+            record = place.audit[-1]
+            told = tuple(record[key] for key in ("identity", "status", "reason"))
+            assert told == (f"spiffe://test.hostler/user/{user}", code, reason)
+
+
+def test_times_that_are_none_are_refused_by_name(place):
+    asked = audit_pb2.ListAuditRecordsRequest()
+    asked.since.seconds, asked.until.nanos = 2**62, -1
+    with place.channel("vera") as channel:
+        stub = audit_pb2_grpc.AuditServiceStub(channel)
+        refused = refusal_of(lambda: stub.ListAuditRecords(asked, timeout=10))
+    assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert refused.message.startswith("since: ") and "; until: " in refused.message
+
+
 def handshake_refused(place, channel):
     before = len(place.audit)
     with channel:

@@ -30,6 +30,7 @@ from hostlerd.runtime.identity import connection_of, identify
 from hostlerd.runtime.job_accept import Jobs
 from hostlerd.runtime.journal import Journals
 from hostlerd.runtime.log import get_log
+from hostlerd.runtime.readable import Unreadable, reading, require_times
 from hostlerd.runtime.record import Recorder
 from hostlerd.runtime.relay import Relay
 from hostlerd.runtime.status import CODES, room_of, trailer
@@ -137,11 +138,11 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler.request_streaming:
             raise TypeError(f"{method.name}: a stream in with one answer is not served")
 
-        async def answer(request: Message, context: Any) -> Message:
+        async def answer(request: Message | Unreadable, context: Any) -> Message:
             return await self._unary(method, handler.unary_unary, request, context)
 
         return grpc.unary_unary_rpc_method_handler(
-            answer, handler.request_deserializer, handler.response_serializer
+            answer, reading(handler.request_deserializer), handler.response_serializer
         )
 
     def _wrap_stream(self, handler: Any, method: Method) -> Any:
@@ -156,16 +157,16 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         async def serve(request: Any, context: Any) -> None:
             await self._stream(method, behaviour, request, context)
 
-        return make(serve, handler.request_deserializer, handler.response_serializer)
+        return make(serve, reading(handler.request_deserializer), handler.response_serializer)
 
     async def _unary(
-        self, method: Method, behaviour: Handler, request: Message, context: Any
+        self, method: Method, behaviour: Handler, sent: Message | Unreadable, context: Any
     ) -> Message:
         call: Call | None = None
         try:
             with self._connected(context) as connection:
                 call = identify(context, connection, method)
-                self._admit(call, request)
+                request = self._admit(call, sent)
                 self._relay.mark_authenticated(connection)
                 if method.changes:
                     return await self._change(call, behaviour, request, context)
@@ -184,15 +185,23 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         finally:
             self._relay.call_ends(connection)
 
-    def _admit(self, call: Call, request: Message) -> None:
-        """Let a request pass revocation, size and authorization, or raise why not."""
+    def _admit(self, call: Call, sent: Message | Unreadable) -> Message:
+        """Let a request pass revocation, size, authorization and its own types, or raise why not.
+
+        What cannot be read is judged as if nothing were set: who may not call learns no more.
+        """
         call_context.enter(call)
         self._authorizer.check_identity(call)
+        request = sent.empty if isinstance(sent, Unreadable) else sent
         self._check_size(request)
         call.resources = resources(request, call.method.resource_fields)
         call.validate_only = _validate_only(request)
         self._authorizer.authorize(call)
+        if isinstance(sent, Unreadable):
+            raise sent.error()
+        require_times(request)
         log.debug("call let in", method=call.method.name, resources=",".join(call.resources[:10]))
+        return request
 
     def _check_size(self, request: Message) -> None:
         size = request.ByteSize()
@@ -294,7 +303,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 call = identify(context, connection, method)
                 self._authorizer.check_identity(call)
                 self._relay.mark_authenticated(connection)
-                if isinstance(request, Message):
+                if isinstance(request, (Message, Unreadable)):
                     await self._open(call, request)
                 with self._streams.opened(call) as stream:
                     if isinstance(request, Message):
@@ -317,18 +326,21 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             await self._last_word(context, method, call, e)
             raise
 
-    async def _open(self, call: Call, request: Message) -> None:
+    async def _open(self, call: Call, sent: Message | Unreadable) -> None:
         """Admit the message that opens a stream; what it will change is on record first."""
-        self._admit(call, request)
+        request = self._admit(call, sent)
         if call.method.changes:
             call.request_json = redact.to_json(request)
             await self._recorder.intent(call)
             if call.approval_needed:
                 await asyncio.to_thread(self._guard.admit_stream, call, request)
 
-    def _admit_next(self, call: Call, request: Message) -> None:
+    def _admit_next(self, call: Call, request: Message | Unreadable) -> None:
         """Let a further message of a stream pass; one that names something else is judged anew."""
+        if isinstance(request, Unreadable):
+            raise request.error()
         self._check_size(request)
+        require_times(request)
         named = resources(request, call.method.resource_fields)
         more = tuple(n for n in named if n.strip("/") and n not in call.resources)
         if more:
