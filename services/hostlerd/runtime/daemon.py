@@ -99,7 +99,7 @@ class Daemon:
             self._relay,
             self._authorizer,
             Recorder(self._audit),
-            GateBounds(int(bounds.request_bytes), bounds.read_s),
+            GateBounds(int(bounds.request_bytes), bounds.read_s, int(bounds.calls)),
             runtime.guard,
             Jobs(self._jobs, runtime.guard, domain.services, runtime.blocking),
             runtime,
@@ -110,7 +110,8 @@ class Daemon:
     def _make_server(self, domain: Domain, bounds: config.Bounds) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=(self._gate,),
-            maximum_concurrent_rpcs=int(bounds.calls),
+            # The gate counts by identity and says whose limit it is; this bounds what it counts.
+            maximum_concurrent_rpcs=2 * int(bounds.calls),
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", _GRPC_MOST_BYTES),

@@ -35,6 +35,7 @@ from hostlerd.runtime.record import Recorder
 from hostlerd.runtime.relay import Relay
 from hostlerd.runtime.status import CODES, room_of, trailer
 from hostlerd.runtime.streams import OPENED, Stream, Streams
+from hostlerd.runtime.taking import Room, only_message
 
 log = get_log("runtime.gate")
 
@@ -64,10 +65,11 @@ class Internal(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class GateBounds:
-    """What the gate lets through: bytes of a request, seconds of a read."""
+    """What the gate lets through: bytes of a request, seconds of a read, calls in flight."""
 
     request_bytes: int
     read_s: float
+    calls: int = 256
 
 
 class Keeping(Protocol):
@@ -100,6 +102,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._authorizer = authorizer
         self._recorder = recorder
         self._bounds = bounds
+        self._room = Room(bounds.calls)
         self._guard = guard
         self._jobs = jobs
         self._blocking = keeping.blocking
@@ -138,39 +141,42 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler.request_streaming:
             raise TypeError(f"{method.name}: a stream in with one answer is not served")
 
-        async def answer(request: Message | Unreadable, context: Any) -> Message:
-            return await self._unary(method, handler.unary_unary, request, context)
+        async def answer(messages: Any, context: Any) -> Message:
+            return await self._unary(method, handler.unary_unary, messages, context)
 
-        return grpc.unary_unary_rpc_method_handler(
+        # On the wire there is no difference; see taking.
+        return grpc.stream_unary_rpc_method_handler(
             answer, reading(handler.request_deserializer), handler.response_serializer
         )
 
     def _wrap_stream(self, handler: Any, method: Method) -> Any:
-        if handler.request_streaming:
-            make: Any = grpc.stream_stream_rpc_method_handler
-            behaviour = handler.stream_stream
-        else:
-            make, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
+        single = not handler.request_streaming
+        behaviour = handler.unary_stream if single else handler.stream_stream
 
         # A coroutine that writes, not a generator: so that what ends a stream in the middle of a
         # write ends in this chain, too.
-        async def serve(request: Any, context: Any) -> None:
-            await self._stream(method, behaviour, request, context)
+        async def serve(messages: Any, context: Any) -> None:
+            await self._stream(method, behaviour, messages, context, single=single)
 
-        return make(serve, reading(handler.request_deserializer), handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(
+            serve, reading(handler.request_deserializer), handler.response_serializer
+        )
 
     async def _unary(
-        self, method: Method, behaviour: Handler, sent: Message | Unreadable, context: Any
+        self, method: Method, behaviour: Handler, messages: Any, context: Any
     ) -> Message:
         call: Call | None = None
         try:
             with self._connected(context) as connection:
                 call = identify(context, connection, method)
-                request = self._admit(call, sent)
-                self._relay.mark_authenticated(connection)
-                if method.changes:
-                    return await self._change(call, behaviour, request, context)
-                return await self._read(call, behaviour, request, context)
+                self._authorizer.check_identity(call)
+                with self._room.taken(call.caller.identity):
+                    sent = await only_message(messages)
+                    request = self._admit(call, sent)
+                    self._relay.mark_authenticated(connection)
+                    if method.changes:
+                        return await self._change(call, behaviour, request, context)
+                    return await self._read(call, behaviour, request, context)
         except Exception as e:
             # Here and for streams all is caught: what no domain raised is a bug of ours.
             await self._refuse(context, method, call, e)
@@ -295,24 +301,27 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         result: Message = response
         return result
 
-    async def _stream(self, method: Method, behaviour: Handler, request: Any, context: Any) -> None:
+    async def _stream(
+        self, method: Method, behaviour: Handler, messages: Any, context: Any, *, single: bool
+    ) -> None:
         call: Call | None = None
         stream: Stream | None = None
         try:
             with self._connected(context) as connection:
                 call = identify(context, connection, method)
                 self._authorizer.check_identity(call)
-                self._relay.mark_authenticated(connection)
-                if isinstance(request, (Message, Unreadable)):
-                    await self._open(call, request)
-                with self._streams.opened(call) as stream:
-                    if isinstance(request, Message):
-                        stream.admitted = True
-                        await context.send_initial_metadata(OPENED)
-                        inbound: Any = request
-                    else:
-                        inbound = stream.inbound(request, self._open, self._admit_next)
-                    await stream.outbound(behaviour(inbound, context), context.write)
+                with self._room.taken(call.caller.identity):
+                    self._relay.mark_authenticated(connection)
+                    inbound = messages
+                    if single:
+                        inbound = await self._open(call, await only_message(messages))
+                    with self._streams.opened(call) as stream:
+                        if single:
+                            stream.admitted = True
+                            await context.send_initial_metadata(OPENED)
+                        else:
+                            inbound = stream.inbound(messages, self._open, self._admit_next)
+                        await stream.outbound(behaviour(inbound, context), context.write)
                 await self._recorder.ended(call)
         except (asyncio.CancelledError, grpc.aio.InternalError) as e:
             # The second is how a write learns first that its caller has left.
@@ -326,7 +335,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             await self._last_word(context, method, call, e)
             raise
 
-    async def _open(self, call: Call, sent: Message | Unreadable) -> None:
+    async def _open(self, call: Call, sent: Message | Unreadable) -> Message:
         """Admit the message that opens a stream; what it will change is on record first."""
         request = self._admit(call, sent)
         if call.method.changes:
@@ -334,6 +343,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             await self._recorder.intent(call)
             if call.approval_needed:
                 await asyncio.to_thread(self._guard.admit_stream, call, request)
+        return request
 
     def _admit_next(self, call: Call, request: Message | Unreadable) -> None:
         """Let a further message of a stream pass; one that names something else is judged anew."""

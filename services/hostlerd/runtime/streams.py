@@ -62,7 +62,7 @@ class Judge(Protocol):
         ...
 
 
-Admit = Callable[[Call, Message], Awaitable[None]]
+Admit = Callable[[Call, Message], Awaitable[Message]]
 Write = Callable[[Message], Awaitable[None]]
 
 
