@@ -79,6 +79,13 @@ class Journal:
         lines = self._read(f"_SYSTEMD_UNIT=hostler-{domain}.service")
         return "\n".join(str(line["MESSAGE"]) for line in lines)
 
+    def text_of_all(self, beginning: str) -> str:
+        """What all units have written whose names begin so."""
+        units = ((str(line.get("_SYSTEMD_UNIT", "")), line) for line in self._read())
+        return "\n".join(
+            f"{unit}: {line['MESSAGE']}" for unit, line in units if unit.startswith(beginning)
+        )
+
 
 def stop(host: Host) -> None:
     """Have the daemons end, so that the next call wakes new ones; the sockets stay."""
