@@ -51,8 +51,9 @@ from hostlerd.runtime.upkeep import Keeper
 
 _log = log.get_log("runtime.daemon")
 
-# gRPC refuses what is larger on its own, with less to say than the gate; it only bounds memory.
-_GRPC_MOST_BYTES = 16 << 20
+# gRPC refuses what is so many times larger than the gate takes, with less to say; it bounds memory.
+_GRPC_TIMES_LARGER = 2
+_UNREAD_BYTES = 256 << 10
 _CHANNEL_AGE_S = 300
 _GRACE_S = 10.0
 _BUNDLE_LOOK_S = 1.0
@@ -108,13 +109,19 @@ class Daemon:
         self._terminate = asyncio.Event()
 
     def _make_server(self, domain: Domain, bounds: config.Bounds) -> grpc.aio.Server:
+        most_bytes = _GRPC_TIMES_LARGER * int(bounds.request_bytes)
         server = grpc.aio.server(
             interceptors=(self._gate,),
             # The gate counts by identity and says whose limit it is; this bounds what it counts.
             maximum_concurrent_rpcs=2 * int(bounds.calls),
             options=[
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", _GRPC_MOST_BYTES),
+                ("grpc.max_receive_message_length", most_bytes),
+                # As gRPC finds out how fast a link is, it lets ever more come in for each call,
+                # read or not: gigabytes of memory for whoever sends much and ends nothing. A
+                # message that is waited for may come in as a whole at any time.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", _UNREAD_BYTES),
                 ("grpc.max_connection_age_ms", self._channel_age_ms()),
                 ("grpc.server_handshake_timeout_ms", 10_000),
                 # Clients ping every 30 s, so that both ends notice a peer that has vanished.

@@ -170,8 +170,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             with self._connected(context) as connection:
                 call = identify(context, connection, method)
                 self._authorizer.check_identity(call)
-                with self._room.taken(call.caller.identity):
-                    sent = await only_message(messages)
+                with self._room.taken(call.caller.identity) as turn:
+                    sent = await only_message(messages, turn)
                     request = self._admit(call, sent)
                     self._relay.mark_authenticated(connection)
                     if method.changes:
@@ -310,11 +310,11 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             with self._connected(context) as connection:
                 call = identify(context, connection, method)
                 self._authorizer.check_identity(call)
-                with self._room.taken(call.caller.identity):
+                with self._room.taken(call.caller.identity) as turn:
                     self._relay.mark_authenticated(connection)
                     inbound = messages
                     if single:
-                        inbound = await self._open(call, await only_message(messages))
+                        inbound = await self._open(call, await only_message(messages, turn))
                     with self._streams.opened(call) as stream:
                         if single:
                             stream.admitted = True
