@@ -30,7 +30,7 @@ from hostler.lab.lab import Lab
 pytestmark = [pytest.mark.hosts, pytest.mark.soak, pytest.mark.timeout(7200)]
 
 SOAK = os.environ.get("HOSTLER_SOAK") == "1"
-KILLS = int(os.environ.get("JOURNAL_KILLS", "1000" if SOAK else "9"))
+KILLS = int(os.environ.get("JOURNAL_KILLS", "1000" if SOAK else "3"))
 A_ROUND = 60
 DAEMONS = ("netns", "firewall")
 
