@@ -1,7 +1,7 @@
 """The gate: the chain of stages that every call passes, in the one order there is.
 
-identity → revocation → deadline and size → authorization → audit intent → idempotency → handler →
-error mapping → audit outcome. Domain code sees none of it.
+identity → revocation → deadline and size → authorization → what this version does not know → audit
+intent → idempotency → handler → error mapping → audit outcome. Domain code sees none of it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from hostlerd.runtime.relay import Relay
 from hostlerd.runtime.status import CODES, room_of, trailer
 from hostlerd.runtime.streams import OPENED, Stream, Streams
 from hostlerd.runtime.taking import Room, only_message
+from hostlerd.runtime.unknown import refuse_unknown
 
 log = get_log("runtime.gate")
 
@@ -206,6 +207,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if isinstance(sent, Unreadable):
             raise sent.error()
         require_times(request)
+        refuse_unknown(request, changes=call.method.changes)
         log.debug("call let in", method=call.method.name, resources=",".join(call.resources[:10]))
         return request
 
@@ -353,6 +355,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         require_times(request)
         named = resources(request, call.method.resource_fields)
         more = tuple(n for n in named if n.strip("/") and n not in call.resources)
+        refuse_unknown(request, changes=call.method.changes)
         if more:
             judged = replace(call, resources=more)
             self._authorizer.authorize(judged)

@@ -30,6 +30,7 @@ from hostlerd.runtime.job_progress import TICK_S, JobCancelled, JobProgress, Job
 from hostlerd.runtime.jobs import JobStore
 from hostlerd.runtime.log import get_log
 from hostlerd.runtime.record import Recorder
+from hostlerd.runtime.unknown import refuse_unknown
 
 log = get_log("runtime.job")
 
@@ -150,6 +151,8 @@ class Runner:
         self._authorizer.authorize(the_call)
         request = known.request()
         request.ParseFromString(self._store.request(record.id))
+        # The version that took it on may have been a newer one.
+        refuse_unknown(request, changes=True)
         context = contextvars.copy_context()
         context.run(call.enter, the_call)
         context.run(PROGRESS.set, progress)
