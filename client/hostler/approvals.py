@@ -11,6 +11,7 @@ from hostler.jobs import method_word
 from hostler.outcome import settled
 from hostler.plans import Planned, PlannedStep, RpcChange
 from hostler.session import Session
+from hostler.skew import word
 
 LIST_APPROVALS = rpc(approval_pb2, "ApprovalService", "ListApprovals")
 GET_APPROVAL = rpc(approval_pb2, "ApprovalService", "GetApproval")
@@ -20,10 +21,7 @@ WITHDRAW_APPROVAL = rpc(approval_pb2, "ApprovalService", "WithdrawApproval")
 
 def state_word(approval: Any) -> str:
     """The state of an approval in one word, such as "requested"."""
-    values = approval_pb2.ApprovalState.DESCRIPTOR.values_by_number
-    if approval.state not in values:
-        return "unknown"
-    return str(values[approval.state].name.removeprefix("APPROVAL_STATE_").lower())
+    return word(approval_pb2.ApprovalState, approval.state)
 
 
 async def find_approval(session: Session, approval: str) -> tuple[str, Any]:

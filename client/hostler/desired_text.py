@@ -85,7 +85,9 @@ def _message(message: Any) -> str:
 
 def _enum(enum: Any, number: int) -> str:
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return text(enum.values_by_number[number].name.removeprefix(prefix).lower())
+    known = enum.values_by_number.get(number)
+    # What came after this client is written as no word that reads back: a file is never half of it.
+    return text(known.name.removeprefix(prefix).lower() if known else f"unknown ({number})")
 
 
 def text(words: str) -> str:

@@ -15,6 +15,7 @@ from hostler.api.firewall.v1 import ruleset_pb2
 from hostler.config import ConfigError
 from hostler.desired import Document, Problems, fill
 from hostler.fleet import Fleet, Host, matches
+from hostler.skew import word
 
 HOSTS = "hosts"
 MOST_FILES = 1000
@@ -61,8 +62,8 @@ class RulesetFile:
         if found := _OF_PORT.fullmatch(rule):
             kind = f"{found[1]}s"
             for index, each in enumerate(getattr(self.ruleset, kind)):
-                protocol = ruleset_pb2.Protocol.Name(each.protocol).removeprefix("PROTOCOL_")
-                if (protocol.lower(), str(each.port)) == found.group(2, 3):
+                protocol = word(ruleset_pb2.Protocol, each.protocol)
+                if (protocol, str(each.port)) == found.group(2, 3):
                     return f"{kind}[{index}]"
         hook = rule.removeprefix("policy-").removesuffix("_forward")
         return f"{hook}_policy" if rule.startswith("policy-") else ""

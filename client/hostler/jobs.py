@@ -16,6 +16,7 @@ from hostler.plans import Planned, PlannedStep, RpcChange
 from hostler.results import CallFailed, HostError
 from hostler.resume import after_seq
 from hostler.session import Session
+from hostler.skew import word
 
 LIST_JOBS = rpc(job_pb2, "JobService", "ListJobs")
 GET_JOB = rpc(job_pb2, "JobService", "GetJob")
@@ -39,10 +40,7 @@ def full_name(name: str) -> str:
 
 def state_word(job: Any) -> str:
     """The state of a job in one word, such as "running"."""
-    values = job_pb2.JobState.DESCRIPTOR.values_by_number
-    if job.state not in values:
-        return "unknown"
-    return str(values[job.state].name.removeprefix("JOB_STATE_").lower())
+    return word(job_pb2.JobState, job.state)
 
 
 def error_of(job: Any) -> HostError | None:

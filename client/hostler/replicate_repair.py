@@ -18,6 +18,7 @@ from hostler.replicate import APPLY_ATTACHMENT, LIST_ARRAYS, Here, Replicated, c
 from hostler.replicated import mirror_of
 from hostler.results import CallFailed, HostError
 from hostler.session import Session
+from hostler.skew import word
 
 ADD_MEMBER = rpc(array_pb2, "ArrayService", "AddMember")
 REMOVE_MEMBER = rpc(array_pb2, "ArrayService", "RemoveMember")
@@ -115,8 +116,7 @@ def _member(array: Any, device: str) -> Any:
 
 
 def _role(member: Any) -> str:
-    name = array_pb2.MemberRole.Name(member.role)
-    return name.removeprefix("MEMBER_ROLE_").lower()
+    return word(array_pb2.MemberRole, member.role)
 
 
 def _is_busy(array: Any) -> bool:

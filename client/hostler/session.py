@@ -12,10 +12,12 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from hostler.channel import METADATA, Connector, Rpc, accepts
+from hostler.api.common.v1 import host_pb2
+from hostler.channel import METADATA, Connector, Rpc, accepts, rpc
 from hostler.fleet import Host
 from hostler.results import CallFailed, HostError, from_rpc_error
 from hostler.resume import OPENED, Outage, Resume
+from hostler.skew import explained
 
 DEFAULT_TIMEOUT_S = 30.0
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -30,8 +32,11 @@ _UNDECIDED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING
 # The reasons that this client gives itself, where the daemon gave none.
 _TRANSPORT = ("", "UNAVAILABLE", "UNREACHABLE", "TLS_HANDSHAKE_FAILED")
 _RUN_KEY = "hostler-run"
+_GET_HOST = rpc(host_pb2, "HostService", "GetHost")
 # How long the kernel of a host may take to accept a connection.
 _PROBE_S = 1.0
+# How long a daemon that has just refused a call may take to tell its version: it looks at its host.
+_VERSION_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,7 @@ class Session:
                 lost = _is_lost(failure, before=lost)
                 again = await self._again(rpc.domain, error, failure, attempt, loop.time() - start)
                 if not in_time or not again:
+                    failure = await self._explained(rpc, failure)
                     raise CallFailed(replace(failure, uncertain=lost)) from error
             await asyncio.sleep(pause)
 
@@ -203,7 +209,7 @@ class Session:
                 starts = await self._is_starting(rpc.domain, failure)
                 pause = outage.pause_s(failure, loop.time(), starts=starts)
                 if resume is None or pause is None:
-                    raise CallFailed(failure) from error
+                    raise CallFailed(await self._explained(rpc, failure)) from error
             finally:
                 # A caller that looks no further leaves nothing open behind it.
                 call.cancel()
@@ -217,7 +223,8 @@ class Session:
             ):
                 yield response
         except grpc.aio.AioRpcError as error:
-            raise CallFailed(self._judge(rpc.domain, error)) from error
+            failure = await self._explained(rpc, self._judge(rpc.domain, error))
+            raise CallFailed(failure) from error
 
     async def _once(self, rpc: Rpc, request: Any, timeout_s: float) -> Any:
         return await self._method(rpc, "unary_unary")(
@@ -258,6 +265,19 @@ class Session:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             return HostError(failure.code, "UNREACHABLE", failure.message)
         return failure
+
+    async def _explained(self, rpc: Rpc, failure: HostError) -> HostError:
+        """Answer a failure in words that say what to do about it; see `hostler.skew`."""
+
+        async def daemon_version() -> str:
+            asked = _GET_HOST.at(rpc.domain)
+            try:
+                answer = await self._once(asked, asked.request_type(), _VERSION_S)
+            except grpc.aio.AioRpcError:
+                return ""
+            return str(answer.host.version)
+
+        return await explained(rpc, failure, daemon_version)
 
     async def _again(
         self,

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from hostler.api.storage.v1 import graph_pb2 as pb
+from hostler.skew import word
 
 _WIDE, _HIGH, _GAP_X, _GAP_Y, _EDGE = 190, 44, 60, 14, 20
 _CHARS = 28
@@ -75,7 +76,7 @@ def _edges(graph: Any, places: dict[str, tuple[int, int]]) -> Sequence[str]:
 
 
 def _box(node: Any, x: int, y: int) -> str:
-    kind = pb.NodeKind.Name(node.kind).removeprefix("NODE_KIND_").lower().replace("_", " ")
+    kind = word(pb.NodeKind, node.kind)
     state = f", {node.state}" if node.state else ""
     bad = ' class="bad"' if node.state in _BAD else ""
     return (

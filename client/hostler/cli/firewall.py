@@ -25,6 +25,7 @@ from hostler.cli.firewall_top import top
 from hostler.cli.output import Table, print_table, printable, show_errors
 from hostler.plans import RpcChange
 from hostler.results import exit_code
+from hostler.skew import word
 
 _SERVICE = "RulesetService"
 
@@ -53,7 +54,7 @@ def _masquerade(entry: Any) -> str:
 
 
 def _forward(entry: Any) -> str:
-    protocol = ruleset_pb2.Protocol.Name(entry.protocol).removeprefix("PROTOCOL_").lower()
+    protocol = word(ruleset_pb2.Protocol, entry.protocol)
     address = entry.target_address
     target = f"[{address}]" if ":" in address else address
     return f"{entry.port}/{protocol} to {target}:{entry.target_port or entry.port}"

@@ -14,6 +14,7 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.output import Table
 from hostler.desired import load_message
+from hostler.skew import word
 
 _TITLES = ("WHEN", "VERDICT", "PATH", "IN", "OUT", "DECIDED BY", "DOES", "REWRITTEN TO", "FROM")
 _PROTOCOLS = [name.removeprefix("PROTOCOL_").lower() for name in ruleset_pb2.Protocol.keys()[1:]]
@@ -34,7 +35,7 @@ def _rows(answer: Any) -> Iterable[Sequence[Any]]:
 def _row(when: str, found: Any) -> Sequence[Any]:
     by = found.decided_by
     where = by.rule or f"{by.table} {by.chain}".strip() or "the host"
-    verdict = explain_pb2.Verdict.Name(found.verdict).removeprefix("VERDICT_").lower()
+    verdict = word(explain_pb2.Verdict, found.verdict)
     return (
         *(when, verdict, found.path, found.in_ifname, found.out_ifname, where),
         *(by.unknown or by.does, found.rewritten_destination, found.rewritten_source),

@@ -17,6 +17,7 @@ from hostler.plans import RpcChange
 from hostler.results import plain
 from hostler.resume import after_seq
 from hostler.session import Session
+from hostler.skew import word
 
 _SERVICE = "ProcessService"
 _KINDS = ("net", "pid", "mnt", "uts", "ipc", "user", "cgroup")
@@ -103,7 +104,7 @@ def ps(state: State, name: str, with_argv: bool) -> None:
 
 def _process_rows(answer: Any) -> Iterable[Sequence[Any]]:
     for each in answer.processes:
-        state = process_pb2.ProcessState.Name(each.state).removeprefix("PROCESS_STATE_").lower()
+        state = word(process_pb2.ProcessState, each.state)
         ended = each.exit_signal or (each.exit_code if each.HasField("exit_code") else "")
         if each.out_of_memory:
             ended = f"{ended} out of memory"

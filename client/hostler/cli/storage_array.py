@@ -14,6 +14,7 @@ from hostler.cli.examples import examples
 from hostler.cli.output import Table
 from hostler.cli.storage_graph import size
 from hostler.plans import RpcChange
+from hostler.skew import word
 
 _SERVICE = "ArrayService"
 _TITLES = ("NAME", "LEVEL", "SIZE", "STATE", "CAN LOSE", "DOES", "MEMBERS", "ID")
@@ -62,7 +63,7 @@ def _sync(array: Any) -> str:
 
 
 def _member(member: Any) -> str:
-    role = pb.MemberRole.Name(member.role).removeprefix("MEMBER_ROLE_").lower()
+    role = word(pb.MemberRole, member.role)
     name = member.id or f"{member.name} (unplugged)"
     return name if role == "active" else f"{name} {role}"
 

@@ -15,6 +15,7 @@ from hostler.cli.examples import examples
 from hostler.cli.output import Table
 from hostler.cli.output import show as show_results
 from hostler.config import HostlerError
+from hostler.skew import word
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SHOWN = ("DEVICE", "KIND", "SIZE", "STATE", "WHAT", "ID")
@@ -83,7 +84,7 @@ def _tree(answer: Any) -> Iterator[Sequence[Any]]:
 
 
 def _row(node: Any, role: str, depth: int) -> Sequence[Any]:
-    kind = pb.NodeKind.Name(node.kind).removeprefix("NODE_KIND_").lower().replace("_", " ")
+    kind = word(pb.NodeKind, node.kind)
     return (
         f"{'  ' * depth}{node.name}",
         f"{kind}, {role}" if role else kind,
@@ -152,7 +153,7 @@ def health(state: State) -> None:
         if not answer.reasons:
             yield "good", "", ""
         for one in answer.reasons:
-            level = pb.HealthLevel.Name(one.level).removeprefix("HEALTH_LEVEL_").lower()
+            level = word(pb.HealthLevel, one.level)
             yield level, one.code, one.message
 
     critical = any(

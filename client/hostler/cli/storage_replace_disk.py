@@ -16,6 +16,7 @@ from hostler.cli.job_display import Bars, Display, Lines
 from hostler.cli.output import Table
 from hostler.job_change import JobChange
 from hostler.plans import RpcChange
+from hostler.skew import word
 
 _SERVICE = "DiskService"
 _TITLES = ("WHAT", "OF", "HOW")
@@ -49,12 +50,11 @@ class _Shown:
 def _rows(answer: Any) -> Iterable[Sequence[Any]]:
     found = answer.replacement
     for one in found.contents:
-        fate = pb.ContentFate.Name(one.fate).removeprefix("CONTENT_FATE_").lower().replace("_", " ")
+        fate = word(pb.ContentFate, one.fate)
         where = f"partition {one.number}" if one.number else "whole disk"
         yield fate, where, one.message
     for one in found.findings:
-        word = pb.FindingWeight.Name(one.weight).removeprefix("FINDING_WEIGHT_").lower()
-        yield word, one.code, one.message
+        yield word(pb.FindingWeight, one.weight), one.code, one.message
     for one in found.boot:
         yield "boot loader", one.code, f"{one.message}; run: {one.command}"
     yield "pull", found.pull.id, found.pull.words

@@ -12,6 +12,7 @@ from hostler.channel import rpc
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.output import Table
+from hostler.skew import word
 
 _TITLES = ("VOLUME", "KIND", "SURVIVES", "LOST WITH", "NOT LOST WITH")
 
@@ -32,7 +33,7 @@ def survival(state: State) -> None:
 
 def _rows(answer: Any) -> Iterator[Sequence[Any]]:
     for one in answer.volumes:
-        kind = pb.NodeKind.Name(one.kind).removeprefix("NODE_KIND_").lower().replace("_", " ")
+        kind = word(pb.NodeKind, one.kind)
         where = f"{one.name} at {', '.join(one.mounts)}" if one.mounts else one.name
         if not one.there:
             yield where, kind, "not there: too much is lost", "", ""
@@ -49,6 +50,6 @@ def _rows(answer: Any) -> Iterator[Sequence[Any]]:
 def _named(losses: Iterable[Any]) -> str:
     words = []
     for one in losses:
-        unit = pb.LossUnit.Name(one.unit).removeprefix("LOSS_UNIT_").lower()
+        unit = word(pb.LossUnit, one.unit)
         words.append(one.name if unit == "disk" and one.name else f"{unit} {one.id}")
     return ", ".join(words)

@@ -13,6 +13,7 @@ from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.kinds import Seconds
 from hostler.cli.output import Table, printable
+from hostler.skew import word
 
 _TITLES = ("PID", "NAME", "UNIT", "STATE", "FOR", "WAITS FOR", "WHY")
 _MOST_PID = 1 << 22
@@ -20,14 +21,13 @@ _MOST_PID = 1 << 22
 
 def _rows(answer: Any) -> Iterable[Sequence[Any]]:
     for each in answer.findings:
-        kind = diagnosis_pb2.WaitKind.Name(each.kind).removeprefix("WAIT_KIND_")
         yield (
             each.process.pid if each.tid == each.process.pid else f"{each.process.pid}/{each.tid}",
             each.thread_comm,
             each.process.unit or "-",
             each.state,
             f"{each.not_run_for.ToTimedelta().total_seconds():.1f} s",
-            kind.lower().replace("_", " "),
+            word(diagnosis_pb2.WaitKind, each.kind),
             each.sentence,
         )
 
