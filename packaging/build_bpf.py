@@ -25,10 +25,10 @@ def build_bpf(root: Path = ROOT) -> None:
     """
     for source in sorted((root / "services").rglob("*.bpf.c")):
         fresh = source.with_suffix(".o.new")
-        # Where the tree lies is not to be found in the object.
-        prefix = f"-ffile-prefix-map={root}/="
-        command = ["/usr/bin/clang", *FLAGS, prefix, "-c", str(source), "-o", str(fresh)]
-        subprocess.run(command, check=True, timeout=TIMEOUT_S)
+        # Where the tree lies is not to be found in the object: equal sources, equal bytes.
+        named = str(source.relative_to(root))
+        command = ["/usr/bin/clang", *FLAGS, "-fdebug-compilation-dir=/", "-c", named]
+        subprocess.run([*command, "-o", str(fresh)], cwd=root, check=True, timeout=TIMEOUT_S)
         fresh.rename(source.with_suffix(".o"))
 
 

@@ -230,6 +230,10 @@ def code_tree(stage: Path, place: str, lock: str, cache: Path, wheel: Path) -> P
     shutil.copytree(dependencies(lock, cache), tree, symlinks=True)
     pip("install", "--no-deps", "--no-compile", "--upgrade", "--target", tree, wheel)
     shutil.rmtree(tree / "bin", ignore_errors=True)
+    for record in tree.glob("*.dist-info/RECORD"):
+        # Commands name the interpreter of the build; they are not shipped.
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.startswith("../../bin/")))
     # Where the wheel lay while it was built is nobody's business, and differs at every build.
     for note in ("direct_url.json", "RECORD"):
         (tree / f"hostler-{project_version()}.dist-info" / note).unlink()
@@ -354,7 +358,8 @@ def pack(stage: Path, package: str, version: str, out: Path) -> Path:
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     size_kib = sum(p.lstat().st_size for p in stage.rglob("*") if p.is_file()) // 1024
     control = stage / "DEBIAN"
-    control.mkdir(mode=0o755)
+    control.mkdir()
+    control.chmod(0o755)
     for source in sorted((HERE / package).iterdir()):
         text = source.read_text().replace("@VERSION@", version).replace("@SIZE@", str(size_kib))
         mode = 0o644 if source.name in {"control", "conffiles"} else 0o755
