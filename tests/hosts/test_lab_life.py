@@ -110,10 +110,22 @@ def test_bad_wishes_are_refused(small: Lab, packages: Path, tmp_path: Path) -> N
         Lab(tmp_path / "none").status()
 
 
+def remaining(host: Host) -> set[str]:
+    """What a host still has by the name of Hostler, whatever it is and wherever."""
+    elsewhere = ["(", "-path", "/proc", "-o", "-path", "/sys", ")", "-prune", "-o"]
+    found = host.run(["find", "/", *elsewhere, "-iname", "*hostler*", "-print"]).stdout
+    return set(found.splitlines())
+
+
 def test_purge_leaves_the_users_and_install_opens_no_door_without_a_certificate(
     small: Lab, packages: Path
 ) -> None:
     host = small.host("h2")
+    # Each was at work, and a backup was made on its day: what they leave is found, too.
+    for name in ("netns", "firewall", "tracing", "ssl", "storage"):
+        host.run(["systemctl", "start", f"hostler-{name}.service"])
+    stamp = "/var/lib/systemd/timers/stamp-hostler-storage-backup@daily.timer"
+    host.put(stamp, b"")
     domains = (
         "hostler-netns",
         "hostler-firewall",
@@ -130,6 +142,7 @@ def test_purge_leaves_the_users_and_install_opens_no_door_without_a_certificate(
     assert "hostler" not in host.run(["find", "/etc/systemd", "-name", "hostler-[nfrt]*"]).stdout
     assert ":744" not in host.run(["ss", "-Hltn"]).stdout
     host.run(["getent", "passwd", "hostler-netns"])
+    assert remaining(host) == set()
     install(host, packages_in(packages))
     enabled = host.run(["systemctl", "is-enabled", "hostler-netns.socket"], check=False)
     assert enabled.stdout == "disabled\n"
