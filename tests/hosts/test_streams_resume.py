@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 import security_lab as support
+from test_lab_life import install, repacked
 
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
+from hostler.lab.rootfs import packages_in
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(240)]
 
@@ -125,6 +127,37 @@ def test_logs_go_on_without_gap_and_without_duplicate(lab: Lab, h1: Host, tmp_pa
     numbers = [int(item["message"].split()[1]) for item in items]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     print(f"\n{len(numbers)} lines, none lost, none twice; cut for {cuts} s")
+
+
+def streams_from(follower: Follower, host: Host, version: str) -> None:
+    """A version is installed, and the daemon that streams runs its code."""
+    follower.wait_for_more()
+    assert f"\t{version}\n" in host.run(["dpkg-query", "--show", "hostler-netns"]).stdout
+    assert f"/opt/hostler/{version}/" in host.run(["cat", f"/proc/{pid(host)}/cmdline"]).stdout
+
+
+@pytest.mark.usefixtures("counting")
+def test_an_upgrade_and_a_downgrade_cost_no_line_and_no_process(
+    lab: Lab, h1: Host, packages: Path, tmp_path: Path
+) -> None:
+    newer = [repacked(package, tmp_path, "99.1") for package in packages_in(packages)]
+    older = packages_in(packages)[0].name.split("_")[1]
+    unit = f"hostler-run-{NAME}.main.service"
+    main_pid = h1.run(["systemctl", "show", "--property=MainPID", unit]).stdout
+    words = ["-H", h1.name, "netns", "logs", NAME, "main", "-f"]
+    with following(lab, tmp_path, *words) as follower:
+        try:
+            install(h1, newer)
+            streams_from(follower, h1, "99.1")
+        finally:
+            install(h1, packages_in(packages))
+        streams_from(follower, h1, older)
+        time.sleep(1)
+        items = follower.items()
+    numbers = [int(item["message"].split()[1]) for item in items]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert h1.run(["systemctl", "show", "--property=MainPID", unit]).stdout == main_pid != "0\n"
+    print(f"\n{len(numbers)} lines over an upgrade and a downgrade, none lost, none twice")
 
 
 def test_counters_go_on_counting(lab: Lab, h1: Host, tmp_path: Path) -> None:
