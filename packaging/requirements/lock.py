@@ -23,7 +23,7 @@ SHARED = {
 # sslyze comes as source. Ansible plays the modules of client/ansible_collections; Prometheus' own
 # client reads what `hostler metrics` writes.
 PEERS = [
-    *("ansible-core>=2.19,<2.21", "prometheus-client>=0.21", "sslyze>=6.3"),
+    *("ansible-core>=2.19,<2.21", "prometheus-client>=0.21", "pyinfra>=3.2", "sslyze>=6.3"),
     *("setuptools", "wheel"),
 ]
 TIMEOUT_S = 600

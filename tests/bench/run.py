@@ -26,6 +26,7 @@ NAMES = (
     "unary",
     "activation",
     "fanout",
+    "fleet",
     "fleet_size",
     "memory",
     "connections",
@@ -52,7 +53,7 @@ def main() -> int:
         action="store_true",
         help="packet logs: a minute, three times; firewall_reload: 100 replaces; "
         "tracing: a minute; ssl_scan: testssl.sh too, and sslyze for the many; "
-        "storage_copy: 1.5 GB; fleet_size: 10,000 hosts",
+        "storage_copy: 1.5 GB; fleet: three times; fleet_size: 10,000 hosts",
     )
     asked = parser.parse_args()
     only, rounds.LONG = asked.only, asked.long
