@@ -19,7 +19,7 @@ _KEY = "/etc/kills.key"
 _SAVED = "/var/lib/hostler-storage-worker/saved"
 _CLOSED = f"""
 printf %s 'correct horse battery staple' > {_KEY}; chmod 600 {_KEY}
-rm -rf {_SAVED}; mkdir -m 700 {_SAVED}
+rm -rf {_SAVED}; install -d -m 700 $(dirname {_SAVED}) {_SAVED}
 cryptsetup luksFormat --batch-mode --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
     --key-file {_KEY} $a
 """

@@ -78,17 +78,21 @@ def apply(request: Request, tools_: Tools) -> dict[str, Any]:
         else:
             _refuse_sessions(had.export, force=bool(request["force"]))
         wanted, told = _wanted(export, had, request)
-        _change(request.store.exports, wanted, had, tools_)
+        _change(request.store.exports, export.name, wanted, had, tools_)
         return {"secret": told}
 
 
 def delete(request: Request, tools_: Tools) -> dict[str, Any]:
-    """Forget a definition and have it taken away; no error if there is none."""
+    """Forget a definition and have it taken away; no error if there is none.
+
+    Where there is none any more the kernel may have it still: whoever took it away was killed.
+    """
     with _ONE_AT_A_TIME:
         had = _proven(request)
         if had is not None:
             _refuse_sessions(had.export, force=bool(request["force"]))
-            _change(request.store.exports, None, had, tools_)
+        name = Export.read(request["before"]).name
+        _change(request.store.exports, name, None, had, tools_)
     return {}
 
 
@@ -163,9 +167,8 @@ def _secret(export: Export, had: Kept | None, request: Request) -> tuple[str, st
     return had.secret, ""
 
 
-def _change(folder: Path, new: Kept | None, had: Kept | None, tools_: Tools) -> None:
+def _change(folder: Path, name: str, new: Kept | None, had: Kept | None, tools_: Tools) -> None:
     """Keep what is wanted and have it made; put all back if it cannot be."""
-    name = next(one.export.name for one in (new, had) if one is not None)
     try:
         _keep(folder, name, new, tools_)
     except (refused.Refused, OSError) as cause:
