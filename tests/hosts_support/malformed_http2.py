@@ -150,8 +150,9 @@ SAID = {
 }
 
 # gRPC answers these itself, with INTERNAL: its protocol has no other code for them, and no handler
-# has seen a byte of them.
+# has seen a byte of them. Noise may happen to be one of them.
 ANSWERED_BY_GRPC = {
+    *("noise after the preface", "frames of noise"),
     *("a field of no table", "a table that grows", "a timeout of noise"),
     *("zipped without saying so", "zipped badly", "zipped by what is not known"),
 }
