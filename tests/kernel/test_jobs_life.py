@@ -339,6 +339,20 @@ def test_a_job_does_not_outlive_the_leave_to_do_it(place, olga):
     assert job.state == FAILED and job.error.code == "PERMISSION_DENIED" and place.boxes == set()
 
 
+def test_a_job_of_a_newer_version_does_not_run_as_half_of_what_was_asked(place, olga):
+    """The version that took it on may be gone by then: a downgrade does not drop what it asked."""
+    name = fill(olga, "a", job=True).job
+    request = place.root / "state/jobs/queue" / name.removeprefix("jobs/") / "request.bin"
+    # A varint in field 19999, which nobody has.
+    request.write_bytes(request.read_bytes() + b"\xf8\xe1\x09\x01")
+    place.run_job()
+    job = get_job(olga, name)
+    assert job.state == FAILED and job.error.reason == "NOT_KNOWN_HERE"
+    assert place.boxes == set()
+    (end,) = outcomes(place, name)
+    assert end["reason"] == "NOT_KNOWN_HERE"
+
+
 def test_what_is_no_job_is_swept_from_the_queue(place, olga):
     """Or the path unit, which looks whether the folder is empty, would start it for ever."""
     fill(olga, "a", job=True)
