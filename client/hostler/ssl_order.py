@@ -46,7 +46,11 @@ class Order:
 
     def as_dict(self) -> dict[str, Any]:
         """As a record has it; `from_dict` makes it again."""
-        return asdict(self)
+        return {
+            **asdict(self),
+            "hosts": [host.to_record() for host in self.hosts],
+            "authority": self.authority and self.authority.to_record(),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Order:
