@@ -57,3 +57,9 @@ def hosts(lab: Lab) -> tuple[Host, ...]:
 def h1(hosts: tuple[Host, ...]) -> Host:
     """The first host."""
     return hosts[0]
+
+
+@pytest.fixture
+def own_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the client keeps of runs and logs begins anew: another lab's hosts have these names."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "client"))

@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from audit_intruder import read, tamper
 from confirm_lab import DOORS
 from hosts_client import CREATE, DELETE, LIST, ask, cli, create_request, delete_request, refusal
 from hosts_witness import eventually, names_of_netns
+from log_disk import log_on_a_disk
 
 from hostler.api.common.v1 import confirm_pb2, host_pb2
 from hostler.api.netns.v1 import namespace_pb2
@@ -25,7 +25,11 @@ from hostler.channel import rpc
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("own_records"),
+]
 
 BUNDLE = "/etc/hostler/bundle.json"
 LOGS = "/var/log/hostler/netns"
@@ -35,12 +39,6 @@ GET_HOST = rpc(host_pb2, "HostService", "GetHost").at("netns")
 CONFIRM = rpc(confirm_pb2, "ConfirmService", "ConfirmPending")
 PENDING = rpc(confirm_pb2, "ConfirmService", "GetPending").at("netns")
 REVERT = rpc(confirm_pb2, "ConfirmService", "RevertPending").at("netns")
-
-
-@pytest.fixture(autouse=True)
-def own_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the client keeps of runs and logs begins anew for each test."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "client"))
 
 
 @pytest.fixture
@@ -197,19 +195,13 @@ def reserve(small: Host) -> Iterator[Host]:
 @pytest.fixture
 def small(lab: Lab, h1: Host) -> Iterator[Host]:
     """A host whose netns log has a disk of its own, of 8 MiB."""
-    h1.run(["systemctl", "stop", "hostler-netns.service"])
-    h1.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0750", "tmpfs", LOGS])
-    h1.run(["chown", "hostler-netns:hostler-netns", LOGS])
-    try:
-        yield h1
-    finally:
-        h1.run(["rm", "-f", f"{LOGS}/hog"])
-        for name in ("kept", "pend", "again"):
-            ask(lab, DELETE, delete_request(name))
-        h1.run(["systemctl", "stop", "hostler-netns.service"])
-        h1.run(["umount", "--lazy", LOGS])
-        h1.run(["rm", "-f", "/run/hostler-netns/audit.overflow"])
-        h1.run(["systemctl", "stop", "hostler-netns.service"])
+    with log_on_a_disk(h1, "netns", "8m"):
+        try:
+            yield h1
+        finally:
+            h1.run(["rm", "-f", f"{LOGS}/hog"])
+            for name in ("kept", "pend", "again"):
+                ask(lab, DELETE, delete_request(name))
 
 
 def problem(lab: Lab) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 import security_lab as support
 from hosts_witness import eventually
+from log_disk import log_on_a_disk
 
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
@@ -75,16 +76,10 @@ def test_a_certificate_of_another_host(lab: Lab, hosts: tuple[Host, ...]) -> Non
 
 
 def test_an_audit_log_that_cannot_be_written(lab: Lab, h1: Host) -> None:
-    log = "/var/log/hostler/netns/audit.jsonl"
-    h1.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=755", "none", "/var/log/hostler/netns"])
-    try:
-        h1.run(["dd", "if=/dev/zero", f"of={log}.full", "bs=4096", "count=1"], check=False)
-        support.stop(h1)
+    with log_on_a_disk(h1, "netns", "4k") as folder:
+        h1.run(["dd", "if=/dev/zero", f"of={folder}/hog", "bs=4096", "count=1"], check=False)
         found = unwell(lab, h1, "--domain", "netns")
         assert ("netns", "audit", "failed", "AUDIT_DEGRADED") in found, found
-    finally:
-        support.stop(h1)
-        h1.run(["umount", "/var/log/hostler/netns"])
     assert unwell(lab, h1, "--domain", "netns") == set()
 
 

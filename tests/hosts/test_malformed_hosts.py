@@ -23,7 +23,12 @@ from malformed_siege import ADDRESSES, Siege, heard
 
 from hostler.lab.lab import Lab
 
-pytestmark = [pytest.mark.hosts, pytest.mark.soak, pytest.mark.timeout(7200)]
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.soak,
+    pytest.mark.timeout(7200),
+    pytest.mark.usefixtures("own_records"),
+]
 
 SOAK = os.environ.get("HOSTLER_SOAK") == "1"
 SECONDS = float(os.environ.get("MALFORMED_S", "1800" if SOAK else "0"))

@@ -27,7 +27,12 @@ from hostler.api.netns.v1 import namespace_pb2
 from hostler.lab.host import Host
 from hostler.lab.lab import Lab
 
-pytestmark = [pytest.mark.hosts, pytest.mark.soak, pytest.mark.timeout(7200)]
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.soak,
+    pytest.mark.timeout(7200),
+    pytest.mark.usefixtures("own_records"),
+]
 
 SOAK = os.environ.get("HOSTLER_SOAK") == "1"
 KILLS = int(os.environ.get("JOURNAL_KILLS", "1000" if SOAK else "3"))
