@@ -136,23 +136,27 @@ def wait_for_line(journal: support.Journal, domain: str, words: str) -> str:
 
 @DOMAINS
 def test_tls_1_2_is_refused_for_what_it_is(lab: Lab, h1: Host, tmp_path: Path, domain: str) -> None:
-    """A whole call over TLS 1.2, made by curl: the handshake works, the call is refused."""
+    """A call over TLS 1.2, made by curl: the handshake works, the call is refused.
+
+    Without a message: curl gives up, before it reads, when the answer is faster than its message.
+    """
     admin, port = support.Pair.of(lab.pki, "admin"), support.PORTS[domain]
     argv = ["/usr/bin/curl", "-sS", "--http2", "--cacert", str(lab.pki / "ca.pem")]
     argv += ["--cert", str(admin.certificate), "--key", str(admin.key)]
     argv += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
-    argv += ["--resolve", f"{h1.name}:{port}:{h1.ipv4}", "--data-binary", "@-", "-D", "-"]
+    argv += ["--resolve", f"{h1.name}:{port}:{h1.ipv4}", "-X", "POST", "-D", "-"]
     argv += ["-o", str(tmp_path / "body")]
     argv += [f"https://{h1.name}:{port}/hostler.api.common.v1.HostService/GetHost"]
-    answers = {}
-    for version in ("1.2", "1.3"):
-        done = subprocess.run(
-            [*argv, "--tls-max", version], input=bytes(5), capture_output=True, timeout=15
-        )
-        answers[version] = done.stdout.decode().lower()
-    assert "grpc-status: 16" in answers["1.2"]
-    assert re.search(r"grpc-message:.*tls.*1\.3", answers["1.2"])
-    assert "grpc-status: 0" in answers["1.3"], "the very same call is good over TLS 1.3"
+
+    def answer(*more: str) -> str:
+        done = subprocess.run([*argv, *more], input=bytes(5), capture_output=True, timeout=15)
+        return done.stdout.decode().lower()
+
+    refused = answer("--tls-max", "1.2")
+    assert "grpc-status: 16" in refused
+    assert re.search(r"grpc-message:.*tls.*1\.3", refused)
+    assert "grpc-status: 16" not in answer(), "the very same call is let in over TLS 1.3"
+    assert "grpc-status: 0" in answer("--data-binary", "@-"), "and is good with its message"
 
 
 @pytest.mark.parametrize(
