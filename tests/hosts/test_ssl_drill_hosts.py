@@ -25,6 +25,13 @@ from hostler.lab.lab import Lab
 
 SOAK = os.environ.get("HOSTLER_SOAK") == "1"
 COUNT, KEYS = (50, 5) if SOAK else (9, 3)
+SLOW = "/etc/systemd/system/nginx.service.d/slow.conf"
+RELOADS_SLOWLY = """
+[Service]
+ExecReload=
+ExecReload=/usr/bin/sleep 3
+ExecReload=/usr/sbin/nginx -s reload
+"""
 _JOURNAL = "var/lib/hostler-ssl-installer/journal"
 PATIENCE_S = 300.0 if SOAK else 120.0
 
@@ -122,6 +129,8 @@ def test_all_keys_are_replaced_and_revoked_although_a_host_went_down(fleet: Dril
     before[h3.name] = fleet.served(h3)
     left = [name for name, (_, key) in before[h3.name].items() if key in fleet.keys]
     assert sorted(left) == sorted(fleet.names(h3)), "it was not killed in the middle"
+    h3.run(["rm", SLOW])
+    h3.run(["systemctl", "daemon-reload"])
     cli(fleet.lab, "--yes", "runs", "resume", "last")
     assert "Nothing is missing" in cli(fleet.lab, "runs", "resume", "last").stderr
     took_s = time.monotonic() - started
@@ -163,7 +172,10 @@ def the_plan_is_what_openssl_finds_in_all_files(fleet: Drill, made: dict[str, An
 def executed_with_a_kill(fleet: Drill, written: Path) -> int:
     """Execute a plan; cut the last host's power when its files change, before that is proven."""
     victim = fleet.hosts[2]
-    # Looked at often and cheaply: all of it is over within a second, on a busy machine, too.
+    # Its nginx is slow to reload: from the first file on there is so much time at least.
+    victim.run(["mkdir", "-p", str(Path(SLOW).parent)])
+    victim.put(SLOW, RELOADS_SLOWLY)
+    victim.run(["systemctl", "daemon-reload"])
     places = [fleet.place(victim, one.short) for one in fleet.lost if victim.name in one.hosts]
     old = [place.stat().st_ino for place in places]
     argv = [

@@ -77,7 +77,8 @@ def nginx_on(host: Host, configuration: str) -> Iterator[Host]:
         host.run(["systemctl", "disable", "--now", "nginx.service"], check=False)
         host.run(["systemctl", "stop", "hostler-ssl.service", "hostler-ssl-installer.service"])
         gone = ["/etc/nginx", "/var/log/nginx", "/var/lib/nginx", FOLDER, str(NGINX)]
-        host.run(["rm", "-rf", *gone, "/etc/systemd/system/nginx.service"])
+        unit = "/etc/systemd/system/nginx.service"
+        host.run(["rm", "-rf", *gone, unit, f"{unit}.d"])
         for name in ("deployments", "attempts", "obtained"):
             host.run(["rm", "-rf", f"/var/lib/hostler/ssl/{name}"])
         host.put(SETTINGS, settings)
