@@ -48,7 +48,10 @@ class Writer:
         self._thread.start()
 
     async def do(self, work: Work) -> None:
-        """Return when the work is on disk. Raises RunsError; then nothing of it is."""
+        """Return when the work is on disk. Raises RunsError, and whatever the work itself raises.
+
+        Then nothing of it is on disk.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.put((work, future))
         await future
@@ -82,17 +85,18 @@ class Writer:
             with suppress(RuntimeError):
                 future.get_loop().call_soon_threadsafe(_settle, future, error)
 
-    def _tried(self, works: Sequence[Work]) -> RunsError | None:
+    def _tried(self, works: Sequence[Work]) -> Exception | None:
         try:
             with self._runs.begin() as connection:
                 for work in works:
                     work(connection)
-        except RunsError as error:
+        # Whatever it is, somebody waits for it, and others for this thread to go on.
+        except Exception as error:  # noqa: BLE001
             return error
         return None
 
 
-def _settle(future: asyncio.Future[None], error: RunsError | None) -> None:
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
     if future.done():
         return
     if error is None:
