@@ -111,15 +111,26 @@ class Client:
         work: Callable[[Session], Awaitable[R]],
         *,
         tolerance: Tolerance | None = None,
+        heard: Callable[[HostResult[R]], None] | None = None,
     ) -> list[HostResult[R]]:
-        """Do work with a session of each host, which is closed after it. Results in host order."""
+        """Do work with a session of each host, which is closed after it. Results in host order.
+
+        `heard` is given each result as soon as it is there.
+        """
 
         async def one(host: Host) -> R:
             async with self.session(host) as session:
                 return await work(session)
 
         brake: Brake[R] = Brake(None if tolerance is None else tolerance.allowed(len(hosts)))
-        return await fan_out(hosts, lambda host: host.name, one, window=self.window, brake=brake)
+
+        def hear(_: Host, result: HostResult[R]) -> None:
+            if heard is not None:
+                heard(result)
+
+        return await fan_out(
+            hosts, lambda host: host.name, one, window=self.window, brake=brake, heard=hear
+        )
 
     async def call(
         self, rpc: Rpc, request: Any, *selectors: str, hosts: Sequence[Host] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -35,11 +35,17 @@ def doors_of(host: Host, chosen: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 async def at_doors(
-    client: Client, hosts: Sequence[Host], doors: Sequence[str], method: Rpc, request: Any
+    client: Client,
+    hosts: Sequence[Host],
+    doors: Sequence[str],
+    method: Rpc,
+    request: Any,
+    *,
+    heard: Callable[[HostResult[Any]], None] | None = None,
 ) -> list[HostResult[Any]]:
     """Call a method at several doors of each host, or all that it has; one result per door.
 
-    A List method is followed to its last page.
+    `heard` is given each result as soon as it is there. A List method is followed to its last page.
     """
     places = [(host, door) for host in hosts for door in doors_of(host, doors)]
     pages = "page_token" in method.request_type.DESCRIPTOR.fields_by_name
@@ -50,11 +56,17 @@ async def at_doors(
             call = session.list_all if pages else session.call
             return await call(method.at(door), request)
 
-    results = await fan_out(places, lambda place: place[0].name, one, window=client.window)
-    return [
-        HostResult(result.host, result.result, result.error, door)
-        for result, (_, door) in zip(results, places, strict=True)
-    ]
+    def named(place: tuple[Host, str], result: HostResult[Any]) -> HostResult[Any]:
+        return HostResult(result.host, result.result, result.error, place[1])
+
+    def hear(place: tuple[Host, str], result: HostResult[Any]) -> None:
+        if heard is not None:
+            heard(named(place, result))
+
+    results = await fan_out(
+        places, lambda place: place[0].name, one, window=client.window, heard=hear
+    )
+    return [named(place, result) for place, result in zip(places, results, strict=True)]
 
 
 async def at_any_door(

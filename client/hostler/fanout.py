@@ -86,11 +86,13 @@ async def fan_out(
     *,
     window: int = DEFAULT_WINDOW,
     brake: Brake[R] | None = None,
+    heard: Callable[[T, HostResult[R]], None] | None = None,
 ) -> list[HostResult[R]]:
     """Do work on every item, at most `window` at a time; results have the order of the items.
 
-    A CallFailed becomes that host's error and never touches another host. Once the brake is
-    pulled, items not yet started are answered as NOT_STARTED; those in flight go on to their end.
+    `heard` is given each item and its result as soon as it is there. A CallFailed becomes that
+    host's error and never touches another host. Once the brake is pulled, items not yet started
+    are answered as NOT_STARTED; those in flight go on to their end.
     """
     brake = Brake() if brake is None else brake
     results: list[HostResult[R] | None] = [None] * len(items)
@@ -99,9 +101,12 @@ async def fan_out(
     async def worker() -> None:
         for index, item in waiting:
             if brake.pulled:
-                results[index] = brake.not_started(name(item))
-                continue
-            results[index] = brake.note(await _one(name(item), work(item)))
+                result: HostResult[R] = brake.not_started(name(item))
+            else:
+                result = brake.note(await _one(name(item), work(item)))
+            results[index] = result
+            if heard is not None:
+                heard(item, result)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(max(1, window), len(items))):

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,9 +64,27 @@ def test_reads_in_every_format(fleet: World, run: Run) -> None:
         ("ndjson", lambda text: [json.loads(line) for line in text.splitlines()]),
     ):
         answer = run("-H", "all", "-o", output, "netns", "list")
-        results = load(answer.stdout)
+        # As lines they are in the order in which the hosts answered.
+        results = sorted(load(answer.stdout), key=lambda r: str(r["host"]))
         assert [(r["host"], r["ok"]) for r in results] == [("h1", True), ("h2", True)]
         assert results[0]["result"]["namespaces"][0]["inode"] == 5
+
+
+@pytest.mark.parametrize("words", [("netns", "list"), ("host", "get", "--domain", "netns")])
+def test_a_line_of_ndjson_is_there_before_the_last_host_is_through(
+    fleet: World, words: tuple[str, ...]
+) -> None:
+    through, method = threading.Event(), "ListNamespaces" if words[0] == "netns" else "GetHost"
+    fleet.hosts["h1"].refusals[method] = [lambda *_: through.wait(30)]
+    argv = [sys.executable, "-c", MAIN, "-H", "all", "-o", "ndjson", *words]
+    env = {**os.environ, "HOSTLER_CONFIG": str(fleet.config)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=env) as command:
+        assert command.stdout
+        assert json.loads(command.stdout.readline())["host"] == "h2"
+        assert command.poll() is None
+        through.set()
+        assert json.loads(command.stdout.readline())["host"] == "h1"
+        assert command.wait(30) == 0
 
 
 def test_a_dead_host_is_named_and_the_others_answer(fleet: World, run: Run) -> None:

@@ -142,8 +142,35 @@ class State:
 
         return asyncio.run(coroutine)
 
-    def read(self, rpc: Rpc, request: Any, *, pages: bool = False) -> list[HostResult[Any]]:
-        """Call a method on the selected hosts; with `pages`, a List method to its last page."""
+    def tell(
+        self, rpc: Rpc, request: Any, table: Table | None = None, *, pages: bool = False
+    ) -> NoReturn:
+        """Call a method on the selected hosts, print what they answer, and leave.
+
+        As ndjson each is printed as soon as it has answered, else in the hosts' order.
+        """
+        results = self.read(rpc, request, pages=pages, heard=self.as_heard)
+        self.finish(results, table, told=self.as_heard is not None and self.processes == 1)
+
+    @property
+    def as_heard(self) -> Callable[[HostResult[Any]], None] | None:
+        """What prints a result as soon as it is there; None where all are printed together."""
+        from hostler.cli.output import show_line
+
+        return show_line if self.output == "ndjson" else None
+
+    def read(
+        self,
+        rpc: Rpc,
+        request: Any,
+        *,
+        pages: bool = False,
+        heard: Callable[[HostResult[Any]], None] | None = None,
+    ) -> list[HostResult[Any]]:
+        """Call a method on the selected hosts; with `pages`, a List method to its last page.
+
+        In one process `heard` is given each result as soon as it is there.
+        """
         hosts, client = self.hosts, self.client
         if self.processes > 1:
             return self._read_by_processes(hosts, rpc, request, pages=pages)
@@ -152,6 +179,7 @@ class State:
                 hosts,
                 lambda s: (s.list_all if pages else s.call)(rpc, request),
                 tolerance=self.tolerance,
+                heard=heard,
             )
         )
 
@@ -168,12 +196,19 @@ class State:
             shards = Shards(Client(self.client), executor, count)
             return (shards.list_all if pages else shards.call)(rpc, request, hosts=hosts)
 
-    def finish(self, results: Sequence[HostResult[Any]], table: Table | None = None) -> NoReturn:
-        """Print results and leave with their exit status."""
+    def finish(
+        self,
+        results: Sequence[HostResult[Any]],
+        table: Table | None = None,
+        *,
+        told: bool = False,
+    ) -> NoReturn:
+        """Print results, unless that was done, and leave with their exit status."""
         from hostler.cli.output import show
         from hostler.results import exit_code
 
-        show(results, self.output, table)
+        if not told:
+            show(results, self.output, table)
         click.get_current_context().exit(exit_code(results))
 
     def end(self, results: Sequence[HostResult[Any]]) -> NoReturn:

@@ -69,7 +69,7 @@ _TABLE = Table(_TITLES, _rows)
 def list_rulesets(state: State) -> None:
     """List the rulesets, in the order they take effect."""
     method = rpc(ruleset_pb2, _SERVICE, "ListRulesets")
-    state.finish(state.read(method, ruleset_pb2.ListRulesetsRequest(), pages=True), _TABLE)
+    state.tell(method, ruleset_pb2.ListRulesetsRequest(), _TABLE, pages=True)
 
 
 @firewall.command(epilog=examples("hostler -H h1 -o yaml firewall get web"))
@@ -78,7 +78,7 @@ def list_rulesets(state: State) -> None:
 def get(state: State, name: str) -> None:
     """Show a ruleset as it was applied."""
     request = ruleset_pb2.GetRulesetRequest(name=name)
-    state.finish(state.read(rpc(ruleset_pb2, _SERVICE, "GetRuleset"), request), _TABLE)
+    state.tell(rpc(ruleset_pb2, _SERVICE, "GetRuleset"), request, _TABLE)
 
 
 @firewall.command(epilog=examples("hostler -H all --yes firewall delete web"))

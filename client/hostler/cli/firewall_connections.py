@@ -141,8 +141,11 @@ def _counts(answer: Any) -> Iterable[Sequence[Any]]:
 def count(state: State, /, **given: Any) -> None:
     """Count connections by protocol and state, and say how full the table is."""
     request = connection_pb2.CountConnectionsRequest(filter=_filter(**given))
-    results = state.read(rpc(connection_pb2, _SERVICE, "CountConnections"), request)
-    state.finish(results, Table(("PROTOCOL", "STATE", "CONNECTIONS"), _counts))
+    state.tell(
+        rpc(connection_pb2, _SERVICE, "CountConnections"),
+        request,
+        Table(("PROTOCOL", "STATE", "CONNECTIONS"), _counts),
+    )
 
 
 @connections.command(

@@ -23,5 +23,9 @@ def _rows(answer: Any) -> Iterable[Sequence[Any]]:
 def counters(state: State) -> None:
     """List what the rules have counted, in the order in which they are asked."""
     method = rpc(counter_pb2, "RuleCounterService", "ListRuleCounters")
-    results = state.read(method, counter_pb2.ListRuleCountersRequest(), pages=True)
-    state.finish(results, Table(("RULE", "PACKETS", "BYTES"), _rows))
+    state.tell(
+        method,
+        counter_pb2.ListRuleCountersRequest(),
+        Table(("RULE", "PACKETS", "BYTES"), _rows),
+        pages=True,
+    )

@@ -106,4 +106,4 @@ def explain(
         delete_names=without,
     )
     method = rpc(explain_pb2, "PreviewService", "ExplainPacket")
-    state.finish(state.read(method, request), Table(_TITLES, _rows))
+    state.tell(method, request, Table(_TITLES, _rows))

@@ -62,7 +62,7 @@ _ELEMENTS = Table(("ELEMENT", "TIMEOUT", "ENDS (UTC)"), _element_rows)
 def list_sets(state: State) -> None:
     """List the sets of hosts, and how much is in them."""
     method = rpc(pb, _SERVICE, "ListAddressSets")
-    state.finish(state.read(method, pb.ListAddressSetsRequest()), _SETS)
+    state.tell(method, pb.ListAddressSetsRequest(), _SETS)
 
 
 @sets.command(epilog=examples("hostler -H h1 firewall sets show blocked"))
@@ -71,7 +71,7 @@ def list_sets(state: State) -> None:
 def show(state: State, name: str) -> None:
     """List the elements that the kernel has in a set."""
     method = rpc(pb, _SERVICE, "ListElements")
-    state.finish(state.read(method, pb.ListElementsRequest(name=name), pages=True), _ELEMENTS)
+    state.tell(method, pb.ListElementsRequest(name=name), _ELEMENTS, pages=True)
 
 
 class _Address(click.ParamType[Any]):

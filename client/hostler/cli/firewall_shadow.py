@@ -80,7 +80,7 @@ _TABLE = Table(("RULE", "PACKETS", "BYTES", "ENDS (UTC)"), _rows)
 def show(state: State) -> None:
     """Show what the rules of the shadow would have decided so far."""
     request = explain_pb2.GetShadowRequest()
-    state.finish(state.read(rpc(explain_pb2, _SERVICE, "GetShadow"), request), _TABLE)
+    state.tell(rpc(explain_pb2, _SERVICE, "GetShadow"), request, _TABLE)
 
 
 @shadow.command(epilog=examples("hostler -H all --yes firewall shadow stop"))

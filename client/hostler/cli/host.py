@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -26,9 +26,18 @@ def at_doors(
     doors: Sequence[str],
     method: Rpc,
     request: Any,
+    heard: Callable[[HostResult[Any]], None] | None = None,
 ) -> list[HostResult[Any]]:
     """Call a method that every daemon has at several doors of each host, or all."""
-    return state.run(hostler.doors.at_doors(state.client, hosts, doors, method, request))
+    return state.run(
+        hostler.doors.at_doors(state.client, hosts, doors, method, request, heard=heard)
+    )
+
+
+def _tell(state: State, hosts: Sequence[Host], doors: Sequence[str], table: Table) -> NoReturn:
+    heard = state.as_heard
+    results = at_doors(state, hosts, doors, _GET_HOST, host_pb2.GetHostRequest(), heard)
+    state.finish(results, table, told=heard is not None)
 
 
 def _rows(answer: Any) -> Iterable[Sequence[Any]]:
@@ -56,10 +65,9 @@ TABLE = Table(
 )
 
 
-def check(state: State, hosts: Sequence[Host], doors: Sequence[str]) -> None:
+def check(state: State, hosts: Sequence[Host], doors: Sequence[str]) -> NoReturn:
     """Ask every door of hosts what it is and what works; print and leave."""
-    request = host_pb2.GetHostRequest()
-    state.finish(at_doors(state, hosts, doors, _GET_HOST, request), TABLE)
+    _tell(state, hosts, doors, TABLE)
 
 
 @click.group()
@@ -87,6 +95,4 @@ def capabilities(state: State, doors: tuple[str, ...]) -> None:
         for each in answer.host.capabilities:
             yield each.name, "yes" if each.available else "no", each.reason
 
-    request = host_pb2.GetHostRequest()
-    results = at_doors(state, state.hosts, doors, _GET_HOST, request)
-    state.finish(results, Table(("CAPABILITY", "WORKS", "WHY NOT"), rows))
+    _tell(state, state.hosts, doors, Table(("CAPABILITY", "WORKS", "WHY NOT"), rows))

@@ -76,7 +76,7 @@ def list_namespaces(state: State, managed: bool) -> None:
     """List namespaces, those that Hostler did not make included."""
     request = namespace_pb2.ListNamespacesRequest(managed_only=managed)
     method = rpc(namespace_pb2, _SERVICE, "ListNamespaces")
-    state.finish(state.read(method, request, pages=True), _TABLE)
+    state.tell(method, request, _TABLE, pages=True)
 
 
 @netns.command(epilog=examples("hostler -H h1 -o yaml netns get web"))
@@ -85,7 +85,7 @@ def list_namespaces(state: State, managed: bool) -> None:
 def get(state: State, name: str) -> None:
     """Show a namespace as the kernel has it."""
     request = namespace_pb2.GetNamespaceRequest(name=name)
-    state.finish(state.read(rpc(namespace_pb2, _SERVICE, "GetNamespace"), request), _TABLE)
+    state.tell(rpc(namespace_pb2, _SERVICE, "GetNamespace"), request, _TABLE)
 
 
 class RoutePair(Pair):

@@ -69,7 +69,7 @@ def counters(state: State, name: str, link: str, watch: bool, interval: float, c
     if not watch:
         request = counter_pb2.GetCountersRequest(namespace=name, ifname=link)
         method = rpc(counter_pb2, _SERVICE, "GetCounters")
-        state.finish(state.read(method, request), Table(_TITLES, _rows))
+        state.tell(method, request, Table(_TITLES, _rows))
     asked = counter_pb2.WatchCountersRequest(namespace=name, ifname=link, count=count)
     asked.interval.FromNanoseconds(round(interval * 1e9))
 

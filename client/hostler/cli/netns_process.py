@@ -98,8 +98,7 @@ def ps(state: State, name: str, with_argv: bool) -> None:
 
     request = process_pb2.ListTasksRequest(namespace=name, with_argv=with_argv)
     titles = ("NETNS", "PID OUTSIDE", "PID INSIDE", "UID", "COMMAND", "OF", "NAMESPACES")
-    results = state.read(rpc(process_pb2, _SERVICE, "ListTasks"), request, pages=True)
-    state.finish(results, Table(titles, rows))
+    state.tell(rpc(process_pb2, _SERVICE, "ListTasks"), request, Table(titles, rows), pages=True)
 
 
 def _process_rows(answer: Any) -> Iterable[Sequence[Any]]:
@@ -128,8 +127,12 @@ def processes(state: State, namespace: str) -> None:
     """List what was started by name, running or failed."""
     request = process_pb2.ListProcessesRequest(namespace=namespace)
     titles = ("PROCESS", "STATE", "PID", "ENDED", "RESTARTS", "USER", "COMMAND")
-    results = state.read(rpc(process_pb2, _SERVICE, "ListProcesses"), request, pages=True)
-    state.finish(results, Table(titles, _process_rows))
+    state.tell(
+        rpc(process_pb2, _SERVICE, "ListProcesses"),
+        request,
+        Table(titles, _process_rows),
+        pages=True,
+    )
 
 
 @click.command(

@@ -55,12 +55,17 @@ def show(
         click.echo(json.dumps([result.as_dict() for result in results], indent=2))
     elif output == "ndjson":
         for result in results:
-            click.echo(json.dumps(result.as_dict()))
+            show_line(result)
     else:
         import yaml
 
         documents = [result.as_dict() for result in results]
         click.echo(yaml.safe_dump(documents, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def show_line(result: HostResult[Any]) -> None:
+    """Print a result as a line of JSON, at once."""
+    click.echo(json.dumps(result.as_dict()))
 
 
 def _show_table(results: Sequence[HostResult[Any]], table: Table | None) -> None:

@@ -248,7 +248,7 @@ def list_issued(state: State, name: str, key_sha256: str, revoked: bool) -> None
     """List what was issued, the newest first."""
     request = pb.ListIssuedCertificatesRequest(name=name, spki_sha256=key_sha256, revoked=revoked)
     method = rpc(pb, SERVICE, "ListIssuedCertificates")
-    state.finish(state.read(method, request, pages=True), _ISSUED)
+    state.tell(method, request, _ISSUED, pages=True)
 
 
 @authority.command(epilog=examples("hostler -H ca1 ssl authority get 5a3f…c1 > web.pem"))

@@ -65,7 +65,7 @@ def _listeners(answer: Any) -> str:
 def list_deployments(state: State, name: str, handshake: bool) -> None:
     """List the deployments of hosts: what is installed, until when, and whether it is served."""
     request = pb.ListDeploymentsRequest(name=name, handshake=handshake)
-    state.finish(state.read(rpc(pb, _SERVICE, "ListDeployments"), request), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "ListDeployments"), request, _TABLE)
 
 
 @deployment.command(epilog=examples("hostler -H web1 --yes ssl deployment apply -f web.toml"))

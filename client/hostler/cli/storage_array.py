@@ -93,7 +93,7 @@ def array() -> None:
 @pass_state
 def list_arrays(state: State) -> None:
     """List arrays: what they are made of, how many more disks they can lose, what md does."""
-    state.finish(state.read(rpc(pb, _SERVICE, "ListArrays"), pb.ListArraysRequest()), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "ListArrays"), pb.ListArraysRequest(), _TABLE)
 
 
 @array.command(epilog=examples("hostler -H h1 -o yaml storage array get data"))
@@ -102,7 +102,7 @@ def list_arrays(state: State) -> None:
 def get(state: State, name: str) -> None:
     """Show an array as the kernel has it."""
     request = pb.GetArrayRequest(array=name)
-    state.finish(state.read(rpc(pb, _SERVICE, "GetArray"), request), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "GetArray"), request, _TABLE)
 
 
 @array.command(

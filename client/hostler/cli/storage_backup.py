@@ -141,7 +141,7 @@ def delete(state: State, name: str) -> None:
 @pass_state
 def list_backups(state: State) -> None:
     """List backups: when the last good run was, the last proven restore, what is not well."""
-    state.finish(state.read(rpc(pb, _SERVICE, "ListBackups"), pb.ListBackupsRequest()), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "ListBackups"), pb.ListBackupsRequest(), _TABLE)
 
 
 @backup.command(epilog=examples("hostler -H h1 -o yaml storage backup get srv"))
@@ -150,7 +150,7 @@ def list_backups(state: State) -> None:
 def get(state: State, name: str) -> None:
     """Show a backup."""
     request = pb.GetBackupRequest(name=name)
-    state.finish(state.read(rpc(pb, _SERVICE, "GetBackup"), request), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "GetBackup"), request, _TABLE)
 
 
 @backup.command(epilog=examples("hostler -H all --background storage backup run srv"))
@@ -168,7 +168,7 @@ def run(state: State, name: str) -> None:
 def snapshots(state: State, name: str) -> None:
     """List the snapshots of a backup, the newest first."""
     request = pb.ListSnapshotsRequest(name=name)
-    state.finish(state.read(rpc(pb, _SERVICE, "ListSnapshots"), request), _SNAPSHOTS)
+    state.tell(rpc(pb, _SERVICE, "ListSnapshots"), request, _SNAPSHOTS)
 
 
 @backup.command(

@@ -88,7 +88,7 @@ def btrfs() -> None:
 @pass_state
 def list_btrfs(state: State) -> None:
     """List what is mounted: profiles, devices, error counters, what goes on."""
-    state.finish(state.read(rpc(pb, _SERVICE, "ListBtrfs"), pb.ListBtrfsRequest()), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "ListBtrfs"), pb.ListBtrfsRequest(), _TABLE)
 
 
 @btrfs.command(epilog=examples("hostler -H h1 -o yaml storage btrfs get data"))
@@ -97,7 +97,7 @@ def list_btrfs(state: State) -> None:
 def get(state: State, filesystem: str) -> None:
     """Show a filesystem as the kernel has it."""
     request = pb.GetBtrfsRequest(filesystem=filesystem)
-    state.finish(state.read(rpc(pb, _SERVICE, "GetBtrfs"), request), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "GetBtrfs"), request, _TABLE)
 
 
 @btrfs.command(epilog=examples("hostler -H h1 storage btrfs subvolumes data"))
@@ -106,8 +106,9 @@ def get(state: State, filesystem: str) -> None:
 def subvolumes(state: State, filesystem: str) -> None:
     """List subvolumes and snapshots by their paths from the top."""
     request = pb.ListSubvolumesRequest(filesystem=filesystem)
-    results = state.read(rpc(pb, _SERVICE, "ListSubvolumes"), request)
-    state.finish(results, Table(_SUBVOLUME_TITLES, _subvolume_rows))
+    state.tell(
+        rpc(pb, _SERVICE, "ListSubvolumes"), request, Table(_SUBVOLUME_TITLES, _subvolume_rows)
+    )
 
 
 @btrfs.command(

@@ -30,7 +30,7 @@ def export() -> None:
 @pass_state
 def list_exports(state: State) -> None:
     """List what is exported, and who has it now."""
-    state.finish(state.read(rpc(pb, EXPORTS, "ListExports"), pb.ListExportsRequest()), _EXPORTS)
+    state.tell(rpc(pb, EXPORTS, "ListExports"), pb.ListExportsRequest(), _EXPORTS)
 
 
 def _exports(answer: Any) -> Iterable[Sequence[Any]]:
@@ -114,7 +114,7 @@ def attachment() -> None:
 def list_attachments(state: State) -> None:
     """List what is attached, and as which device."""
     method = rpc(pb, ATTACHMENTS, "ListAttachments")
-    state.finish(state.read(method, pb.ListAttachmentsRequest()), _ATTACHMENTS)
+    state.tell(method, pb.ListAttachmentsRequest(), _ATTACHMENTS)
 
 
 def _attachments(answer: Any) -> Iterable[Sequence[Any]]:

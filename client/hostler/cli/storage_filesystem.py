@@ -132,7 +132,7 @@ _SAVED = Table(("NAME", "SAVED (UTC)", "BEFORE", "DEVICE", "SERIAL", "SIZE", "HE
 @pass_state
 def list_saved(state: State) -> None:
     """List what is kept: the first and last MiB of each device, and signatures elsewhere."""
-    state.finish(state.read(rpc(pb, _SERVICE, "ListSaved"), pb.ListSavedRequest()), _SAVED)
+    state.tell(rpc(pb, _SERVICE, "ListSaved"), pb.ListSavedRequest(), _SAVED)
 
 
 @saved.command(

@@ -46,7 +46,7 @@ def luks() -> None:
 @pass_state
 def list_luks(state: State) -> None:
     """List what is enciphered, and whether it is open."""
-    state.finish(state.read(rpc(pb, _SERVICE, "ListLuks"), pb.ListLuksRequest()), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "ListLuks"), pb.ListLuksRequest(), _TABLE)
 
 
 @luks.command(

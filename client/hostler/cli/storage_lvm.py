@@ -92,7 +92,7 @@ def lvm() -> None:
 def list_groups(state: State) -> None:
     """List groups and their volumes."""
     request = pb.ListVolumeGroupsRequest()
-    state.finish(state.read(rpc(pb, _SERVICE, "ListVolumeGroups"), request), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "ListVolumeGroups"), request, _TABLE)
 
 
 @lvm.command(epilog=examples("hostler -H h1 -o yaml storage lvm get vg0"))
@@ -101,7 +101,7 @@ def list_groups(state: State) -> None:
 def get(state: State, group: str) -> None:
     """Show a group and its volumes."""
     request = pb.GetVolumeGroupRequest(group=group)
-    state.finish(state.read(rpc(pb, _SERVICE, "GetVolumeGroup"), request), _TABLE)
+    state.tell(rpc(pb, _SERVICE, "GetVolumeGroup"), request, _TABLE)
 
 
 @lvm.command(
@@ -173,7 +173,7 @@ def delete_group(state: State, group: str) -> None:
 def backups(state: State) -> None:
     """List the descriptions of groups that were kept before changes."""
     request = pb.ListGroupBackupsRequest()
-    state.finish(state.read(rpc(pb, _SERVICE, "ListGroupBackups"), request), _BACKUPS)
+    state.tell(rpc(pb, _SERVICE, "ListGroupBackups"), request, _BACKUPS)
 
 
 @lvm.command(

@@ -34,7 +34,7 @@ def mount() -> None:
 @pass_state
 def list_mounts(state: State) -> None:
     """List what is mounted, what units and fstab declare, and what differs."""
-    state.finish(state.read(rpc(pb, _SERVICE, "ListMounts"), pb.ListMountsRequest()), _MOUNTS)
+    state.tell(rpc(pb, _SERVICE, "ListMounts"), pb.ListMountsRequest(), _MOUNTS)
 
 
 def _mounts(answer: Any) -> Iterable[Sequence[Any]]:
@@ -111,7 +111,7 @@ def swap() -> None:
 @pass_state
 def list_swaps(state: State) -> None:
     """List which swap areas are used, how much, and what declares them."""
-    state.finish(state.read(rpc(pb, _SERVICE, "ListSwaps"), pb.ListSwapsRequest()), _SWAPS)
+    state.tell(rpc(pb, _SERVICE, "ListSwaps"), pb.ListSwapsRequest(), _SWAPS)
 
 
 def _swaps(answer: Any) -> Iterable[Sequence[Any]]:

@@ -123,7 +123,7 @@ def replace_disk(state: State, /, old: str, new: str, **options: Any) -> None:
     }
     if options["check"]:
         asked = pb.PlanReplacementRequest(**fields)
-        state.finish(state.read(rpc(pb, _SERVICE, "PlanReplacement"), asked), Table(_TITLES, _rows))
+        state.tell(rpc(pb, _SERVICE, "PlanReplacement"), asked, Table(_TITLES, _rows))
     _watched(state, "ReplaceDisk", pb.ReplaceDiskRequest(**fields), _after)
 
 

@@ -27,8 +27,7 @@ def survival(state: State) -> None:
     SURVIVES counts disks, whichever they are. What has lost legs already is told as it is now.
     """
     method = rpc(pb, "GraphService", "GetSurvival")
-    results = state.read(method, pb.GetSurvivalRequest())
-    state.finish(results, Table(_TITLES, _rows))
+    state.tell(method, pb.GetSurvivalRequest(), Table(_TITLES, _rows))
 
 
 def _rows(answer: Any) -> Iterator[Sequence[Any]]:

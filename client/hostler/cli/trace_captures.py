@@ -146,7 +146,7 @@ def list_(state: State) -> None:
     from hostler.api.tracing.v1 import capture_pb2
     from hostler.captures import LIST
 
-    state.finish(state.read(LIST, capture_pb2.ListCapturesRequest()), Table(_TITLES, _rows))
+    state.tell(LIST, capture_pb2.ListCapturesRequest(), Table(_TITLES, _rows))
 
 
 @captures.command(

@@ -52,7 +52,7 @@ def list_(state: State) -> None:
     from hostler.api.tracing.v1 import trace_pb2
     from hostler.traces import LIST
 
-    state.finish(state.read(LIST, trace_pb2.ListTracesRequest()), Table(_TITLES, _rows))
+    state.tell(LIST, trace_pb2.ListTracesRequest(), Table(_TITLES, _rows))
 
 
 @click.command(epilog=examples("hostler -H h1 trace stop t3f2a90c1b7de"))
@@ -67,5 +67,8 @@ def stop(state: State, name: str) -> None:
         trace = answer.trace
         yield (trace.name, trace.end_reason.lower().replace("_", " "), trace.events, trace.lost)
 
-    results = state.read(STOP, trace_pb2.StopTraceRequest(name=name))
-    state.finish(results, Table(("TRACE", "STATE", "EVENTS", "LOST"), ended))
+    state.tell(
+        STOP,
+        trace_pb2.StopTraceRequest(name=name),
+        Table(("TRACE", "STATE", "EVENTS", "LOST"), ended),
+    )

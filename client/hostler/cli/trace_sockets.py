@@ -56,4 +56,4 @@ def sockets(state: State, protocol: str | None, listening: bool, pid: int | None
         protocol=protocol or "", listening=listening, pid=pid or 0
     )
     method = rpc(socket_pb2, "SocketService", "ListSockets")
-    state.finish(state.read(method, asked, pages=True), Table(_TITLES, _rows))
+    state.tell(method, asked, Table(_TITLES, _rows), pages=True)
