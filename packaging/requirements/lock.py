@@ -21,10 +21,10 @@ SHARED = {
     *("cedarpy", "cryptography", "grpcio", "grpcio-status", "numpy", "protobuf", "zstandard"),
 }
 # sslyze comes as source. Ansible plays the modules of client/ansible_collections; Prometheus' own
-# client reads what `hostler metrics` writes.
+# client and OpenTelemetry's own messages read what `hostler metrics` tells.
 PEERS = [
-    *("ansible-core>=2.19,<2.21", "prometheus-client>=0.21", "pyinfra>=3.2", "sslyze>=6.3"),
-    *("setuptools", "wheel"),
+    *("ansible-core>=2.19,<2.21", "opentelemetry-proto>=1.45", "prometheus-client>=0.21"),
+    *("pyinfra>=3.2", "setuptools", "sslyze>=6.3", "wheel"),
 ]
 TIMEOUT_S = 600
 _ALL = ("daemon", "dev", "postgresql", "parquet")

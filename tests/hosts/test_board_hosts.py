@@ -93,5 +93,8 @@ def test_a_dead_host_blanks_neither_the_page_nor_the_others(
         lines = cli(lab, "-H", "all", "metrics").stdout.splitlines()
         assert 'hostler_door_up{host="h3",domain="firewall"} 0' in lines
         assert f'hostler_rule_lost_packets_total{{host="h1",rule="{losing}"}} 3' in lines
+        with socket.create_server(("127.0.0.1", 0)) as nobody:
+            place = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        assert place in cli(lab, "-H", "h1", "metrics", "--otlp", place, status=1).stderr
         lab.boot("h3")
         eventually(lambda: told(url)["h3"]["level"] != "down", 60)

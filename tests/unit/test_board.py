@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from browser import CHROMIUM, HOSTILE
+from click.testing import CliRunner
 from driven import driven
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostler.board import web
-from hostler.board.metrics import text_of
+from hostler.board import otlp, web
+from hostler.board.metrics import families_of, text_of
 from hostler.board.status import (
     Dropping,
     Ending,
@@ -31,6 +35,7 @@ from hostler.board.status import (
     worst_first,
 )
 from hostler.board.web import Shown, served
+from hostler.cli.main import cli
 
 PEERS = Path(__file__).resolve().parents[2] / "build" / "peers" / "bin"
 NOW = 1_800_000_000
@@ -250,3 +255,92 @@ def test_the_page_in_a_browser_by_keys_alone(shown: Shown, url: str, tmp_path: P
         assert (tmp_path / "page.png").stat().st_size > 10_000
         shown.end()
         page.eventually("document.body.innerText.includes('not live')")
+
+
+OTLP = """
+import json, sys
+from google.protobuf.json_format import Parse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest as Request)
+(resource,) = Parse(sys.stdin.buffer.read(), Request()).resource_metrics
+(scope,) = resource.scope_metrics
+print(json.dumps([
+    [m.name, m.WhichOneof("data"), m.sum.is_monotonic, m.sum.aggregation_temporality,
+     p.time_unix_nano, {a.key: a.value.string_value for a in p.attributes}, p.as_double]
+    for m in scope.metrics for p in (m.gauge or m.sum).data_points or m.sum.data_points]))
+"""
+
+
+def test_opentelemetry_reads_the_same_as_prometheus() -> None:
+    """Read by OpenTelemetry's own messages, which refuse what they do not know."""
+    hostile = HOSTILE + "\\\n{}"
+    drops = (Dropping(hostile, 2**53),)
+    families = list(families_of([replace(WELL, waiting=WAITING, drops=drops), DOWN]))
+    done = subprocess.run(
+        [str(PEERS / "python"), "-c", OTLP],
+        input=otlp.request(families, NOW * 10**9),
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    assert [(name, labels, value) for name, *_, labels, value in told] == [
+        (one.name, dict(labels), value) for one in families for labels, value in one.samples
+    ]
+    assert {moment for *_, moment, _, _ in told} == {NOW * 10**9}
+    kinds = {name: (kind, monotonic, way) for name, kind, monotonic, way, *_ in told}
+    assert kinds.pop("hostler_rule_lost_packets_total") == ("sum", True, 2)
+    assert set(kinds.values()) == {("gauge", False, 0)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((200, b"{}"), ""),
+        ((200, b'{"partialSuccess": {}}'), ""),
+        ((200, b'{"partialSuccess": {"rejectedDataPoints": "3", "errorMessage": "old"}}'), "3"),
+        ((503, b"busy"), "answers 503"),
+        ((307, b""), "answers 307"),
+        ((200, b""), ""),
+    ],
+)
+def test_a_collector_that_does_not_take_all_is_told(answer: tuple[int, bytes], told: str) -> None:
+    got: list[tuple[str, str | None, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got.append((self.path, self.headers["Content-Type"], body))
+            self.send_response(answer[0])
+            self.send_header("Content-Length", str(len(answer[1])))
+            self.end_headers()
+            self.wfile.write(answer[1])
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.handle_request).start()
+        place = otlp.collector(f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(otlp.ExportFailed, match=told) if told else nullcontext():
+            otlp.export(b"{}", place)
+    assert got == [("/v1/metrics", "application/json", b"{}")]
+
+
+def test_nobody_there_and_what_is_no_url() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(otlp.ExportFailed, match="refused"):
+        otlp.export(b"{}", otlp.collector(f"http://127.0.0.1:{port}/v1/metrics"))
+    for url in (
+        "",
+        "127.0.0.1:4318",
+        "ftp://h",
+        "http://",
+        "http://u:p@h",
+        "http://h:x",
+        "http://h?a",
+    ):
+        with pytest.raises(ValueError):
+            otlp.collector(url)
+    argv = ["-H", "all", "metrics", "--otlp", "http://h?a"]
+    done = CliRunner().invoke(cli, argv)
+    assert done.exit_code == 2 and "--otlp" in done.output

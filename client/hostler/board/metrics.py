@@ -1,4 +1,4 @@
-"""The state of a fleet in Prometheus' text format. Pure.
+"""The state of a fleet as metrics, and in Prometheus' text format. Pure.
 
 What could not be asked has no sample, so that an alert on absence is right.
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/ (0.0.4).
@@ -7,6 +7,7 @@ Source: https://prometheus.io/docs/instrumenting/exposition_formats/ (0.0.4).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from hostler.board.status import HostStatus, Level
 
@@ -35,15 +36,31 @@ _FAMILIES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def text_of(statuses: Iterable[HostStatus]) -> str:
-    """All samples, family by family."""
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric: its name, `gauge` or `counter`, what it says, and a sample for each labels."""
+
+    name: str
+    kind: str
+    words: str
+    samples: Sequence[Sample]
+
+
+def families_of(statuses: Iterable[HostStatus]) -> Iterator[Family]:
+    """All metrics that have samples."""
     known = [each for each in statuses if each.is_asked]
-    lines = []
     for name, (kind, words) in _FAMILIES.items():
         samples = [sample for each in known for sample in _SAMPLES[name](each)]
         if samples:
-            lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}"]
-            lines += [_line(name, labels, value) for labels, value in samples]
+            yield Family(name, kind, words, samples)
+
+
+def text_of(statuses: Iterable[HostStatus]) -> str:
+    """All samples, family by family, as Prometheus reads them."""
+    lines = []
+    for one in families_of(statuses):
+        lines += [f"# HELP {one.name} {one.words}", f"# TYPE {one.name} {one.kind}"]
+        lines += [_line(one.name, labels, value) for labels, value in one.samples]
     return "".join(f"{line}\n" for line in lines)
 
 
