@@ -291,6 +291,8 @@ def test_bad_intervals_are_refused() -> None:
     for kind, request in (
         (lambda: service(IoService).WatchIo, io_pb2.WatchIoRequest(top=-1)),
         (lambda: service(NetworkService).WatchLinks, network_pb2.WatchLinksRequest(after_seq=-1)),
+        # The next one would have no number.
+        (lambda: service(IoService).WatchIo, io_pb2.WatchIoRequest(after_seq=2**63 - 1)),
     ):
         with pytest.raises(InvalidRequest):
             asyncio.run(readings(kind()(request, NO_CONTEXT), 1))

@@ -15,6 +15,8 @@ from hostlerd.runtime.domain import Runtime
 from hostlerd.runtime.errors import InvalidRequest, Violation
 
 _SHORTEST_S, _LONGEST_S, _DEFAULT_S = 0.1, 3600.0, 1.0
+# No stream comes so far, and the numbers after it are 64 bits still.
+_MOST_SEQ = 1 << 62
 MOST = 10_000
 """What a request may ask for as its `top`."""
 
@@ -121,8 +123,8 @@ def _interval_s(request: Any) -> float:
             faults.append(Violation("interval", "must be from 100 ms to 1 h"))
     if not 0 <= request.top <= MOST:
         faults.append(Violation("top", f"must be from 0 to {MOST}"))
-    if request.after_seq < 0:
-        faults.append(Violation("after_seq", "must not be negative"))
+    if not 0 <= request.after_seq <= _MOST_SEQ:
+        faults.append(Violation("after_seq", f"must be from 0 to {_MOST_SEQ}"))
     if faults:
         raise InvalidRequest.of(faults)
     return interval_s
