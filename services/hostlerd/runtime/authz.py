@@ -22,6 +22,7 @@ from hostlerd.runtime.access import Method
 from hostlerd.runtime.call import Call
 from hostlerd.runtime.errors import Code, DomainError
 from hostlerd.runtime.log import get_log
+from hostlerd.runtime.tls import is_issued_by
 
 log = get_log("runtime.authz")
 
@@ -53,6 +54,12 @@ class CertificateRevoked(DomainError):
     code, reason = Code.UNAUTHENTICATED, "CERTIFICATE_REVOKED"
 
 
+class CertificateUntrusted(DomainError):
+    """The CA of the caller's certificate was trusted when it connected, and is not any more."""
+
+    code, reason = Code.UNAUTHENTICATED, "CERTIFICATE_UNTRUSTED"
+
+
 class ForeignTrustDomain(DomainError):
     """The identity belongs to another trust domain than the bundle."""
 
@@ -75,6 +82,7 @@ class Authorizer:
         self._actions = [self._action(method) for method in methods]
         self._parsed: _Parsed | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._roots: Callable[[], bytes] = bytes
 
     @property
     def bundle(self) -> Bundle | None:
@@ -84,11 +92,19 @@ class Authorizer:
     def use(self, bundle: Bundle) -> None:
         """Decide by this bundle from now on. Raises ValueError if its policies do not parse."""
         self._parsed = self._parse(bundle)
+        self.changed()
+
+    def trust(self, roots: Callable[[], bytes]) -> None:
+        """Refuse callers whose certificates lead to none of the roots that count when they call."""
+        self._roots = roots
+
+    def changed(self) -> None:
+        """Tell all who listen that callers are to be judged anew."""
         for tell in self._listeners:
             tell()
 
     def on_change(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called, on whichever thread, each time after another bundle is in force."""
+        """Have `tell` called, on whichever thread, each time after bundle or roots have changed."""
         self._listeners.append(tell)
 
     def check(self, bundle: Bundle) -> None:
@@ -102,10 +118,21 @@ class Authorizer:
         return Action(method.name, method.access_class, (self._domain,))
 
     def check_identity(self, call: Call) -> None:
-        """Refuse a revoked certificate and a foreign trust domain. Raises both."""
+        """Refuse a certificate that is revoked or of no trusted CA, and a foreign trust domain.
+
+        Raises CertificateRevoked, CertificateUntrusted, ForeignTrustDomain.
+        """
         bundle = self.bundle
         caller = call.caller
-        if bundle is None or caller.local:
+        if caller.local:
+            return
+        roots = self._roots()
+        if roots and not is_issued_by(caller.chain, roots):
+            raise CertificateUntrusted(
+                "this host does not trust the CA of the caller's certificate any more",
+                serial=caller.certificate_serial,
+            )
+        if bundle is None:
             return
         if caller.certificate_serial in bundle.revoked:
             raise CertificateRevoked(

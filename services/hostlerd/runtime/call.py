@@ -15,13 +15,17 @@ from hostlerd.runtime.access import Method
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller whose identity is proven. `certificate_serial` is hex; empty for local callers."""
+    """A caller whose identity is proven. `certificate_serial` is hex; empty for local callers.
+
+    `chain` is the PEM of the certificates that were shown.
+    """
 
     identity: str
     peer: str
     local: bool
     certificate_serial: str = ""
     not_after: datetime | None = None
+    chain: bytes = field(default=b"", repr=False)
 
     @property
     def address(self) -> str:

@@ -44,6 +44,11 @@ class Certificate(Protocol):
         """When it ends."""
         ...
 
+    @property
+    def authorities(self) -> Sequence[str]:
+        """SHA-256, in hex, of the CAs whose callers are taken."""
+        ...
+
 
 class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
     """Answers what this host is and what the daemon can do on it."""
@@ -99,6 +104,7 @@ class HostService(host_pb2_grpc.HostServiceServicer):  # type: ignore[misc]
                 caller=self._caller(),
                 audit_problem=self._audit.problem,
                 neighbours=neighbours,
+                authorities=certificate.authorities if certificate else (),
             )
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,9 @@ class Daemon:
             paths.pki / "ca.pem",
             self._authorizer,
         )
+        self._roots = b""
+        if self._identity is not None:
+            self._authorizer.trust(_roots_of(self._identity))
         runtime.guard.judge_by(self._authorizer)
         self._methods = methods
         self._jobs = JobStore(paths.state, paths.run)
@@ -221,7 +224,15 @@ class Daemon:
     async def _watch_bundles(self) -> None:
         while True:
             await asyncio.sleep(_BUNDLE_LOOK_S)
-            await self._runtime.blocking(self._bundles.refresh)
+            await self._runtime.blocking(self._look)
+
+    def _look(self) -> None:
+        self._bundles.refresh()
+        if self._identity is not None:
+            self._identity.refresh()
+            roots, self._roots = self._roots, self._identity.roots
+            if roots != self._roots:
+                self._authorizer.changed()
 
     async def stop(self, why: str) -> None:
         """End: what is being changed is finished first, the sockets stay with systemd."""
@@ -252,6 +263,10 @@ def _identity(pki: Path) -> ServerIdentity | None:
     except TlsUnusable as e:
         _log.error("no TLS: only local callers are served", problem=e)
         return None
+
+
+def _roots_of(identity: ServerIdentity) -> Callable[[], bytes]:
+    return lambda: identity.roots
 
 
 def _is_usable(pki: Path) -> bool:

@@ -66,6 +66,7 @@ def identify(context: ServicerContext, connection: Connection, method: Method) -
             local=False,
             certificate_serial=certificate.serial,
             not_after=certificate.not_after,
+            chain=certificate.chain,
         )
     return Call(
         method,

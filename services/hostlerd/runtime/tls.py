@@ -13,15 +13,18 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import grpc
 
 from hostlerd.runtime.errors import Code, DomainError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _KEY, _CERTIFICATE, _ROOTS = "host.key", "host.pem", "ca.pem"
 _MOST_BYTES = 1 << 20
@@ -67,13 +70,17 @@ class CertificateNotYetValid(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """What a caller's certificate says. `serial` is lower-case hex, dates are in UTC."""
+    """What a caller's certificate says. `serial` is lower-case hex, dates are in UTC.
+
+    `chain` is the PEM of all that was shown, the certificate first.
+    """
 
     identity: str
     serial: str
     not_before: datetime
     not_after: datetime
     tls_version: str
+    chain: bytes = field(default=b"", repr=False)
 
 
 def parse_client(auth_context: Mapping[str, Iterable[bytes]]) -> ClientCertificate:
@@ -95,7 +102,43 @@ def parse_client(auth_context: Mapping[str, Iterable[bytes]]) -> ClientCertifica
     if len(identity) > _SPIFFE_BYTES or not _SPIFFE.fullmatch(identity):
         raise BadIdentity("the URI SAN of the certificate is no SPIFFE identity")
     _check_dates(facts)
-    return ClientCertificate(identity, facts.serial, facts.not_before, facts.not_after, version)
+    chain = _only(auth_context, "x509_pem_cert_chain") or pem
+    return ClientCertificate(
+        identity, facts.serial, facts.not_before, facts.not_after, version, chain
+    )
+
+
+@lru_cache(maxsize=1024)
+def is_issued_by(chain: bytes, roots: bytes) -> bool:
+    """Whether a chain that was verified once leads to one of these roots.
+
+    Dates and usages were looked at in the handshake. What cannot be read leads nowhere.
+    """
+    from cryptography import x509
+
+    try:
+        current, *shown = x509.load_pem_x509_certificates(chain)
+        trusted = x509.load_pem_x509_certificates(roots)
+    except ValueError:
+        return False
+    while not any(_has_issued(root, current) for root in trusted):
+        above = next((one for one in shown if _has_issued(one, current)), None)
+        if above is None:
+            return False
+        # Each is used once, so that a circle ends.
+        shown.remove(above)
+        current = above
+    return True
+
+
+def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _only(auth_context: Mapping[str, Iterable[bytes]], key: str) -> bytes:
@@ -156,6 +199,7 @@ class _Loaded:
     stamp: _Stamp
     expire_time: datetime
     configuration: grpc.ServerCertificateConfiguration
+    roots: bytes
 
 
 class ServerIdentity:
@@ -172,6 +216,7 @@ class ServerIdentity:
         self._tried_s = time.monotonic()
         self._loaded = self._load()
         self._tried: _Stamp | None = self._loaded.stamp
+        self._handed = self._loaded
 
     def credentials(self) -> grpc.ServerCredentials:
         """Make credentials that demand a client certificate and follow the files."""
@@ -187,6 +232,21 @@ class ServerIdentity:
         return self._loaded.expire_time
 
     @property
+    def authorities(self) -> tuple[str, ...]:
+        """SHA-256, in hex, of each root that callers are taken from."""
+        return _fingerprints(self._loaded.roots)
+
+    @property
+    def roots(self) -> bytes:
+        """The roots that callers are taken from, as PEM."""
+        return self._loaded.roots
+
+    def refresh(self) -> None:
+        """Look whether the files have changed, as each handshake does."""
+        with self._lock:
+            self._follow()
+
+    @property
     def problem(self) -> str:
         """What is wrong with the files or the certificate that is served; empty if nothing is."""
         if self._problem:
@@ -199,24 +259,30 @@ class ServerIdentity:
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         # grpcio calls this for every connection, on threads of its own. None says: unchanged.
         with self._lock:
-            try:
-                return self._news()
-            except TlsUnusable as error:
-                self._problem = str(error)
+            self._follow()
+            if self._handed is self._loaded:
                 return None
+            self._handed = self._loaded
+            return self._loaded.configuration
 
-    def _news(self) -> grpc.ServerCertificateConfiguration | None:
+    def _follow(self) -> None:
+        try:
+            self._take()
+        except TlsUnusable as error:
+            self._problem = str(error)
+
+    def _take(self) -> None:
         now = time.monotonic()
         stamp = self._stamp()
         # What failed may become good without a change of the files: dates do.
         again = bool(self._problem) and now - self._tried_s >= _RETRY_S
         if stamp == self._tried and not again:
-            return None
+            return
         self._tried, self._tried_s = stamp, now
         loaded = self._load()
-        changed = loaded.stamp != self._loaded.stamp
-        self._loaded, self._problem = loaded, ""
-        return loaded.configuration if changed else None
+        if loaded.stamp != self._loaded.stamp:
+            self._loaded = loaded
+        self._problem = ""
 
     def _load(self) -> _Loaded:
         stamp = self._stamp()
@@ -224,9 +290,8 @@ class ServerIdentity:
         expire_time = self._prove(roots)
         if self._stamp() != stamp:
             raise TlsUnusable(self._folder, "the files changed while they were read")
-        return _Loaded(
-            stamp, expire_time, grpc.ssl_server_certificate_configuration([(key, chain)], roots)
-        )
+        configuration = grpc.ssl_server_certificate_configuration([(key, chain)], roots)
+        return _Loaded(stamp, expire_time, configuration, roots)
 
     def _stamp(self) -> _Stamp:
         return tuple(self._stamp_of(self._folder / name) for name in (_KEY, _CERTIFICATE, _ROOTS))
@@ -261,6 +326,15 @@ class ServerIdentity:
         except ssl.SSLError as error:
             raise TlsUnusable(self._folder / _CERTIFICATE, error.reason or str(error)) from error
         return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(seen["notAfter"])), UTC)
+
+
+@lru_cache(maxsize=4)
+def _fingerprints(roots: bytes) -> tuple[str, ...]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    found = x509.load_pem_x509_certificates(roots)
+    return tuple(root.fingerprint(hashes.SHA256()).hex() for root in found)
 
 
 def _server_context(folder: Path) -> ssl.SSLContext:
