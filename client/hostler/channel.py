@@ -67,15 +67,34 @@ def rpc(module: Any, service: str, method: str) -> Rpc:
 class Connector:
     """Opens channels with the certificates of one context; without a context only local ones.
 
-    The files are read once. Raises ConfigError if one cannot be read.
+    The files are read again once they have changed: a process lives on when its certificate is
+    renewed, or the CA is another. What cannot be read then leaves the last good ones. Raises
+    ConfigError if one cannot be read at first.
     """
 
     def __init__(self, context: Context | None) -> None:
+        self._context = context
+        self._stamp = _stamp(context)
         self._credentials = None if context is None else _credentials(context)
+
+    def follow(self) -> _Stamp:
+        """Read the files again if they have changed; what is answered changes with them."""
+        stamp = _stamp(self._context)
+        if self._context is None or stamp == self._stamp or None in stamp:
+            return self._stamp
+        try:
+            credentials = _credentials(self._context)
+        except ConfigError:
+            return self._stamp
+        # Key and certificate are replaced one after the other: only a pair that stays is one.
+        if _stamp(self._context) == stamp:
+            self._credentials, self._stamp = credentials, stamp
+        return self._stamp
 
     def open(self, host: Host, domain: str) -> grpc.aio.Channel:
         """Open a channel to a domain's door. Must be called in the loop that will use it."""
         target = host.target(domain)
+        self.follow()
         if host.is_local:
             return grpc.aio.insecure_channel(target, options=_OPTIONS)
         if self._credentials is None:
@@ -99,6 +118,24 @@ async def accepts(host: Host, domain: str, timeout_s: float) -> bool:
         return False
     writer.close()
     return True
+
+
+_Stamp = tuple[tuple[int, ...] | None, ...]
+
+
+def _stamp(context: Context | None) -> _Stamp:
+    """What changes with the files of a context; None stands for one that is not there."""
+    if context is None:
+        return ()
+    return tuple(_stamp_of(path) for path in (context.ca, context.key, context.certificate))
+
+
+def _stamp_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _credentials(context: Context) -> grpc.ChannelCredentials:

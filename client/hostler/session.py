@@ -31,6 +31,8 @@ _LOST = frozenset({"UNAVAILABLE", "CANCELLED", "UNKNOWN", "INTERNAL"})
 _UNDECIDED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 # The reasons that this client gives itself, where the daemon gave none.
 _TRANSPORT = ("", "UNAVAILABLE", "UNREACHABLE", "TLS_HANDSHAKE_FAILED")
+# Failures of our own certificates: with others, a call can be made again. None was carried out.
+_OURS = frozenset({"TLS_HANDSHAKE_FAILED", "CERTIFICATE_UNTRUSTED", "CERTIFICATE_EXPIRED"})
 _RUN_KEY = "hostler-run"
 _GET_HOST = rpc(host_pb2, "HostService", "GetHost")
 # How long the kernel of a host may take to accept a connection.
@@ -101,6 +103,9 @@ class Session:
         self._connector = connector
         self._retry = retry or Retry()
         self._channels: dict[str, grpc.aio.Channel] = {}
+        # By which files of the context each was opened, and those that others have replaced.
+        self._opened_by: dict[str, object] = {}
+        self._left: list[grpc.aio.Channel] = []
         run = self.terms.run
         self._metadata = (*METADATA, (_RUN_KEY, run)) if run else METADATA
 
@@ -117,8 +122,9 @@ class Session:
 
     async def close(self) -> None:
         """Close every channel. Calls in flight end as CANCELLED."""
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
+        channels = (*self._channels.values(), *self._left)
+        self._channels, self._left = {}, []
+        for channel in channels:
             await channel.close(None)
 
     def beside(self, host: Host) -> Session:
@@ -129,8 +135,21 @@ class Session:
     def channel(self, domain: str) -> grpc.aio.Channel:
         """The channel to a domain's door, for use with a generated stub. Opened if need be."""
         if domain not in self._channels:
+            self._opened_by[domain] = self._connector.follow()
             self._channels[domain] = self._connector.open(self.host, domain)
         return self._channels[domain]
+
+    def _renew(self, domain: str) -> bool:
+        """Leave a channel whose certificates are others by now; answers whether it was one.
+
+        What goes on in it is not cut off.
+        """
+        if domain not in self._channels or self.host.is_local:
+            return False
+        if self._opened_by[domain] == self._connector.follow():
+            return False
+        self._left.append(self._channels.pop(domain))
+        return True
 
     async def call(self, rpc: Rpc, request: Any, *, timeout_s: float | None = None) -> Any:
         """Call a method and answer its response. Retries as `Retry` says.
@@ -154,6 +173,8 @@ class Session:
                 failure = self._judge(rpc.domain, error)
                 lost = _is_lost(failure, before=lost)
                 again = await self._again(rpc.domain, error, failure, attempt, loop.time() - start)
+                if failure.reason in _OURS or again:
+                    again = self._renew(rpc.domain) or again
                 if not in_time or not again:
                     failure = await self._explained(rpc, failure)
                     raise CallFailed(replace(failure, uncertain=lost)) from error
@@ -208,6 +229,8 @@ class Session:
                 failure = self._judge(rpc.domain, error)
                 starts = await self._is_starting(rpc.domain, failure)
                 pause = outage.pause_s(failure, loop.time(), starts=starts)
+                if self._renew(rpc.domain) and failure.reason in _OURS:
+                    pause = self._retry.pause_s(1)
                 if resume is None or pause is None:
                     raise CallFailed(await self._explained(rpc, failure)) from error
             finally:
