@@ -121,7 +121,7 @@ def test_another_ca_takes_the_pushed_bundles_of_the_old_one_with_it(
     pushed = [host.state / d / n for d in UNITS for n in ("bundle.json", "bundle.kept.json")]
     for path in pushed:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("of the old CA")
+        path.write_bytes(ca.bundle_path.read_bytes())
     joined(ca, host)
     joined(ca, host)
     assert all(path.exists() for path in pushed)

@@ -3,6 +3,11 @@
     {"do": "request", "name": …, "token": …}                       -> {"request": PEM}
     {"do": "install", "token": …, "certificate": PEM, "ca": PEM, "bundle": TEXT}
                                                                    -> {"serial": …}
+       with "may_go_back": true, one of these follows:
+    {"do": "keep"}                                                 -> {}
+    {"do": "go back"}                                              -> {"changed": …}
+    {"do": "trust", "name": …, "add": PEM, "remove": […], "bundle": TEXT}
+                                                                   -> {"trusted": […]}
     {"do": "open", "domains": […]}                                 -> {"units": […]}
 
 What is refused is answered as {"error": {"reason": …, "message": …}}, with status 1.
@@ -17,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hostlerd.joining.joining import Joining, JoinRefused, open_doors
+from hostlerd.joining.trusting import change_trust
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
@@ -32,13 +38,26 @@ def answer(request: Any, joining: Joining) -> dict[str, Any]:
                 certificate, ca, bundle = (
                     str(request[part]).encode() for part in ("certificate", "ca", "bundle")
                 )
-                serial = joining.install(str(request["token"]), certificate, ca, bundle)
+                serial = joining.install(
+                    *(str(request["token"]), certificate, ca, bundle),
+                    may_go_back=request.get("may_go_back") is True,
+                )
                 return {"serial": serial}
+            case "keep":
+                joining.keep()
+                return {}
+            case "go back":
+                return {"changed": joining.go_back()}
+            case "trust":
+                added, bundle = (str(request[part]).encode() for part in ("add", "bundle"))
+                removed = [str(one) for one in request["remove"]]
+                told = change_trust(joining, str(request["name"]), added, removed, bundle)
+                return {"trusted": list(told)}
             case "open":
                 return {"units": list(open_doors([str(one) for one in request["domains"]]))}
     except (KeyError, TypeError) as e:
         raise JoinRefused("BAD_REQUEST", f"a part is missing or of another kind: {e}") from e
-    raise JoinRefused("BAD_REQUEST", "not one of: request, install, open")
+    raise JoinRefused("BAD_REQUEST", "not one of: request, install, keep, go back, trust, open")
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
     pki/  joining.key   the key, from the request on until its certificate is there
           joining.json  whose it is, and the hash of the token that may bring its certificate
+          former.key, former.pem   the pair before, until it is known whether the new one serves
 
 The key never leaves this folder. What is cut off in the middle is begun again with the same key:
 the certificate is put in place last, and until then the host has the pair it had before, or none.
@@ -15,7 +16,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostler.core import certificates, files
-from hostler.core.bundle import BundleInvalid, verify
+from hostler.core.bundle import MAX_BUNDLE_BYTES, BundleInvalid, verify
 from hostler.core.certificates import MAX_PEM_BYTES, CertificateUnreadable
 from hostler.core.joining import is_token, make_request
 from hostler.core.names import InvalidField, check_name
@@ -63,55 +64,104 @@ class Joining:
             check_name("host", name)
         except InvalidField as e:
             raise JoinRefused("BAD_NAME", str(e)) from e
-        with self._changing():
+        with self.changing():
             key = self._key() or self._new_key()
             document = {"name": name, "token_sha256": _hash(token)}
             files.replace(self._note, json.dumps(document).encode(), mode=0o600)
             return make_request(key, name, token)
 
-    def install(self, token: str, certificate: bytes, ca: bytes, bundle: bytes) -> str:
+    def install(
+        self, token: str, certificate: bytes, ca: bytes, bundle: bytes, *, may_go_back: bool = False
+    ) -> str:
         """Put the certificate of the key in place, with its CA and the bundle; answers its serial.
 
-        The token is used up. Raises JoinRefused, OSError.
+        The token is used up. With `may_go_back` the pair before is kept, for `go_back()`. Raises
+        JoinRefused, OSError.
         """
-        with self._changing():
+        with self.changing():
             name, key = self._expected(token)
             told = self._check(certificate, ca, key, name)
             try:
                 verify(bundle, ca)
             except BundleInvalid as e:
                 raise JoinRefused("BUNDLE_INVALID", str(e)) from e
-            if self._is_other_ca(ca):
-                self._forget_pushed()
+            forget_unverifiable(self.state, ca)
+            if may_go_back:
+                self._keep_former()
             # The daemons go by the pair once it fits; what they need besides is there before.
-            files.replace(self._pki / "ca.pem", ca, mode=0o644)
+            files.replace(self.pki / "ca.pem", ca, mode=0o644)
             files.replace(self.etc / "bundle.json", bundle, mode=0o644)
             key_pem = certificates.key_to_pem(key)
             owner = (os.geteuid(), self.key_group)
-            files.replace(self._pki / "host.key", key_pem, mode=0o640, owner=owner)
-            files.replace(self._pki / "host.pem", certificate, mode=0o644)
+            files.replace(self.pki / "host.key", key_pem, mode=0o640, owner=owner)
+            files.replace(self.pki / "host.pem", certificate, mode=0o644)
             self._note.unlink()
             self._pending.unlink()
-            files.sync_folder(self._pki)
+            files.sync_folder(self.pki)
         return told
 
+    def keep(self) -> None:
+        """Let go of the pair before: the new one serves. Raises JoinRefused, OSError."""
+        with self.changing():
+            for path in self._former:
+                path.unlink(missing_ok=True)
+            files.sync_folder(self.pki)
+
+    def go_back(self) -> bool:
+        """Put the pair before in place again; answers whether there was one.
+
+        Raises JoinRefused, OSError.
+        """
+        with self.changing():
+            key, certificate = self._former
+            if not (key.exists() and certificate.exists()):
+                return False
+            owner = (os.geteuid(), self.key_group)
+            former = [files.read_bounded(path, MAX_PEM_BYTES) for path in self._former]
+            files.replace(self.pki / "host.key", former[0], mode=0o640, owner=owner)
+            files.replace(self.pki / "host.pem", former[1], mode=0o644)
+            for path in self._former:
+                path.unlink()
+            files.sync_folder(self.pki)
+        return True
+
+    def _keep_former(self) -> None:
+        """Keep the pair that is in place, unless one is kept already: that one was seen to serve.
+
+        The certificate comes last: a key alone is what a cut has left, and is not gone back to.
+        """
+        key, certificate = self._former
+        if certificate.exists():
+            return
+        with suppress(FileNotFoundError):
+            former = files.read_bounded(self.pki / "host.key", MAX_PEM_BYTES)
+            shown = files.read_bounded(self.pki / "host.pem", MAX_PEM_BYTES)
+            files.replace(key, former, mode=0o600)
+            files.replace(certificate, shown, mode=0o644)
+
     @property
-    def _pki(self) -> Path:
+    def _former(self) -> tuple[Path, Path]:
+        return self.pki / "former.key", self.pki / "former.pem"
+
+    @property
+    def pki(self) -> Path:
+        """The folder of ca.pem, host.key and host.pem."""
         return self.etc / "pki"
 
     @property
     def _pending(self) -> Path:
-        return self._pki / "joining.key"
+        return self.pki / "joining.key"
 
     @property
     def _note(self) -> Path:
-        return self._pki / "joining.json"
+        return self.pki / "joining.json"
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def changing(self) -> Iterator[None]:
+        """Hold the folder of key and certificate. Raises JoinRefused."""
         try:
-            with files.locked(self._pki):
-                files.sweep(self._pki)
+            with files.locked(self.pki):
+                files.sweep(self.pki)
                 yield
         except FileNotFoundError as e:
             raise JoinRefused("NOT_INSTALLED", f"{e.filename} is not there") from e
@@ -174,19 +224,22 @@ class Joining:
             )
         return told.serial
 
-    def _is_other_ca(self, ca: bytes) -> bool:
-        try:
-            return files.read_bounded(self._pki / "ca.pem", MAX_PEM_BYTES) != ca
-        except FileNotFoundError:
-            return False
-        except ValueError:
-            return True
 
-    def _forget_pushed(self) -> None:
-        """Remove the bundles of a CA that counts no more: no daemon could verify them."""
-        for domain in UNITS:
-            for name in ("bundle.json", "bundle.kept.json"):
-                (self.state / domain / name).unlink(missing_ok=True)
+def forget_unverifiable(state: Path, ca: bytes) -> None:
+    """Remove the pushed bundles that none of these CAs has signed: no daemon could verify them."""
+    for path in pushed_bundles(state):
+        try:
+            verify(files.read_bounded(path, MAX_BUNDLE_BYTES), ca)
+        except FileNotFoundError:
+            continue
+        except (BundleInvalid, ValueError):
+            path.unlink(missing_ok=True)
+
+
+def pushed_bundles(state: Path) -> tuple[Path, ...]:
+    """Where the daemons keep what was pushed to them."""
+    names = ("bundle.json", "bundle.kept.json")
+    return tuple(state / domain / name for domain in UNITS for name in names)
 
 
 def open_doors(domains: Sequence[str]) -> tuple[str, ...]:
