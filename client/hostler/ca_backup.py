@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from hostler.core import files
 from hostler.core.certificates import MAX_PEM_BYTES, CertificateUnreadable, KeyEncrypted
 from hostler.issued import INDEX_NAME, PkiDamaged, PkiError, PkiExists, PkiLocked
-from hostler.pki import Authority, load_issuer
+from hostler.pki import NEXT_CERTIFICATE, NEXT_KEY, OLD_CERTIFICATE, Authority, load_issuer
 from hostler.policy import POLICIES_FOLDER, SOURCE_NAME, PolicySource
 
 MAX_BACKUP_BYTES = 192 * 1024 * 1024
@@ -35,7 +35,7 @@ _MOST_FILE_BYTES = 64 * 1024 * 1024
 _FORMAT = "hostler-ca-backup"
 _N, _R, _P = 2**17, 8, 1
 _NAMES = re.compile(
-    r"ca\.pem|ca\.key|issued\.jsonl|policy\.toml|bundle\.json"
+    r"ca\.pem|ca\.key|ca\.next\.pem|ca\.next\.key|ca\.old\.pem|issued\.jsonl|policy\.toml|bundle\.json"
     r"|policies/[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}\.cedar|hosts/[a-z0-9][a-z0-9._-]{0,62}\.pem",
     re.ASCII,
 )
@@ -122,7 +122,8 @@ def restore(
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    names = ("ca.pem", "ca.key", INDEX_NAME, SOURCE_NAME, "bundle.json")
+    rotation = (NEXT_KEY, NEXT_CERTIFICATE, OLD_CERTIFICATE)
+    names = ("ca.pem", "ca.key", *rotation, INDEX_NAME, SOURCE_NAME, "bundle.json")
     yield from (folder / name for name in names if (folder / name).is_file())
     yield from (folder / POLICIES_FOLDER).glob("*.cedar")
     yield from (folder / "hosts").glob("*.pem")

@@ -58,6 +58,8 @@ from hostler.policy import (
 
 __all__ = ["Authority", "Entry", "PkiDamaged", "PkiError", "PkiExists", "PkiLocked", "PkiNotFound"]
 
+# What a rotation of the CA keeps here; see `hostler.ca_rotation`.
+NEXT_KEY, NEXT_CERTIFICATE, OLD_CERTIFICATE = "ca.next.key", "ca.next.pem", "ca.old.pem"
 _ARCHIVES = ("archive", "archive/hosts", "archive/users")
 
 
@@ -125,10 +127,42 @@ class Authority:
 
         Raises PkiError, OSError, TimeoutError.
         """
-        with self._changing():
-            key = self._issuer().key
-            path = self.folder / "ca.key"
-            files.replace(path, certificates.key_to_pem(key, passphrase), mode=0o600)
+        with self.changing():
+            keys = {self.folder / "ca.key": self._issuer().key}
+            # The one that a rotation has made comes with it: both are asked for in one way.
+            following = self.folder / NEXT_KEY
+            if following.exists():
+                keys[following] = self.load_key(following)
+            for path, key in keys.items():
+                files.replace(path, certificates.key_to_pem(key, passphrase), mode=0o600)
+
+    def load_key(self, path: Path) -> ec.EllipticCurvePrivateKey:
+        """Load a key, with the passphrase if it is encrypted. Raises PkiError, OSError."""
+        try:
+            pem = files.read_bounded(path, MAX_PEM_BYTES)
+            _check_private(path, 0o600)
+            asks = self._passphrase is not None and certificates.is_encrypted(pem)
+            return certificates.load_key(
+                pem, self._passphrase() if self._passphrase and asks else b""
+            )
+        except FileNotFoundError:
+            raise PkiNotFound(f"{path} is not here: this machine cannot sign") from None
+        except KeyEncrypted as e:
+            raise PkiLocked(f"{path}: {e}") from e
+        except (ValueError, CertificateUnreadable) as e:
+            raise PkiDamaged(f"{path}: {e}") from e
+
+    def key_as_kept(self, key: ec.EllipticCurvePrivateKey) -> bytes:
+        """A new key as PEM, under the passphrase of the CA's key if that has one.
+
+        Raises PkiLocked, PkiError, OSError.
+        """
+        path = self.folder / "ca.key"
+        # What does not open the one must not close the other.
+        self.load_key(path)
+        locked = certificates.is_encrypted(files.read_bounded(path, MAX_PEM_BYTES))
+        secret = self._passphrase() if locked and self._passphrase else b""
+        return certificates.key_to_pem(key, secret)
 
     def issue_host(
         self,
@@ -169,7 +203,7 @@ class Authority:
         """Sign a host's certificate for a key that stays on the host. Else as `issue_host()`."""
         check_name("host", name)
         path = self.certificate_path("host", name)
-        with self._changing(path.parent):
+        with self.changing(path.parent):
             present = path.exists()
             if present and not renew:
                 raise PkiExists(f"{path} is there already; replace it with --renew")
@@ -232,7 +266,7 @@ class Authority:
 
         Raises PolicyError, PkiError, OSError, TimeoutError.
         """
-        with self._changing():
+        with self.changing():
             return self._sign(self.policy_source())
 
     def grant(self, user: str, group: str) -> Bundle | None:
@@ -276,7 +310,7 @@ class Authority:
         return [(e.certificate.serial, e.certificate.identity) for e in live]
 
     def _edit(self, change: Callable[[PolicySource], bool]) -> Bundle | None:
-        with self._changing():
+        with self.changing():
             source = self.policy_source()
             return self._sign(source) if change(source) else None
 
@@ -306,7 +340,7 @@ class Authority:
     ) -> Entry:
         path = self.certificate_path(kind, name)
         key_path = path.with_suffix(".key")
-        with self._changing(path.parent):
+        with self.changing(path.parent):
             present = path.exists()
             if present and not renew:
                 raise PkiExists(f"{path} is there already; replace it with --renew")
@@ -331,24 +365,19 @@ class Authority:
             files.move(key_path, target.with_suffix(".key"))
 
     @contextmanager
-    def _changing(self, *swept: Path) -> Iterator[None]:
+    def changing(self, *swept: Path) -> Iterator[None]:
+        """Hold the folder, swept of what was cut off. Raises TimeoutError, OSError."""
         with files.locked(self.folder):
             for folder in (self.folder, *swept):
                 files.sweep(folder)
             yield
 
     def _issuer(self) -> Issuer:
-        path = self.folder / "ca.key"
+        key = self.load_key(self.folder / "ca.key")
         try:
-            key_pem = files.read_bounded(path, MAX_PEM_BYTES)
-            _check_private(path, 0o600)
-            return load_issuer(self.ca_pem, key_pem, self._passphrase)
-        except FileNotFoundError:
-            raise PkiNotFound(f"{path} is not here: this machine cannot sign") from None
-        except KeyEncrypted as e:
-            raise PkiLocked(f"{path}: {e}") from e
-        except (ValueError, CertificateUnreadable) as e:
-            raise PkiDamaged(f"{path}: {e}") from e
+            return Issuer.of(self.ca_pem, key)
+        except CertificateUnreadable as e:
+            raise PkiDamaged(f"{self.folder / 'ca.key'}: {e}") from e
 
     def _last_alternatives(self, name: str) -> tuple[Sequence[str], Sequence[str]]:
         for certificate in reversed(issued.read(self.folder)):

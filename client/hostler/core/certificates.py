@@ -114,7 +114,11 @@ class Issuer:
 
         `ca_pem` may hold more than one certificate. Raises CertificateUnreadable, KeyEncrypted.
         """
-        key = load_key(key_pem, passphrase)
+        return cls.of(ca_pem, load_key(key_pem, passphrase))
+
+    @classmethod
+    def of(cls, ca_pem: bytes, key: ec.EllipticCurvePrivateKey) -> Issuer:
+        """The CA whose certificate in `ca_pem` belongs to the key. Raises CertificateUnreadable."""
         for certificate in load_certificates(ca_pem):
             if certificate.public_key() == key.public_key():
                 trust_domain = describe(certificate).name
