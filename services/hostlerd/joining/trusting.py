@@ -1,6 +1,6 @@
 """Whom a host trusts is changed: CAs are added and removed, and never so that it locks itself out.
 
-The bundle that comes along holds before and after the change; it is in place before it.
+The bundle that comes along holds before and after the change, but where a CA is added alone.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ def change_trust(
             _check_own(joining, name, added, wanted)
         except (CertificateUnreadable, ValueError) as e:
             raise JoinRefused("CERTIFICATE_UNREADABLE", str(e)) from e
-        _check_bundle(joining, bundle, present, wanted)
+        holds_before = _check_bundle(joining, bundle, present, wanted)
         # Whichever of both trusts a daemon sees, there is a bundle that it can verify.
+        if not holds_before:
+            files.replace(path, wanted, mode=0o644)
         files.replace(joining.etc / "bundle.json", bundle, mode=0o644)
         forget_unverifiable(joining.state, wanted)
         if wanted != present:
@@ -62,18 +64,34 @@ def _check_own(joining: Joining, name: str, added: bytes, wanted: bytes) -> None
         )
 
 
-def _check_bundle(joining: Joining, bundle: bytes, present: bytes, wanted: bytes) -> None:
-    """Refuse a bundle that does not hold before and after, or takes an older one's place."""
+def _check_bundle(joining: Joining, bundle: bytes, present: bytes, wanted: bytes) -> bool:
+    """Refuse a bundle that does not hold afterwards, or that takes a newer one's place.
+
+    Answers whether it holds before the change as well, as it must where a CA goes.
+    """
+    holds_before = True
     try:
-        told = verify(bundle, present)
-        verify(bundle, wanted)
+        told = verify(bundle, wanted)
+        if _holds(bundle, present) is None:
+            holds_before = False
+            if not set(trust.fingerprints(present)) <= set(trust.fingerprints(wanted)):
+                verify(bundle, present)
     except BundleInvalid as e:
         raise JoinRefused("BUNDLE_INVALID", str(e)) from e
-    newest = max((one.version for one in _bundles(joining, present)), default=0)
+    either = trust.changed(present, wanted, ())
+    newest = max((one.version for one in _bundles(joining, either)), default=0)
     if told.version < newest:
         raise JoinRefused(
             "BUNDLE_OLD", f"version {told.version} of the bundle came, and {newest} is here"
         )
+    return holds_before
+
+
+def _holds(bundle: bytes, ca: bytes) -> Bundle | None:
+    try:
+        return verify(bundle, ca)
+    except BundleInvalid:
+        return None
 
 
 def _bundles(joining: Joining, ca: bytes) -> Iterator[Bundle]:
