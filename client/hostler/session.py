@@ -139,7 +139,7 @@ class Session:
             self._channels[domain] = self._connector.open(self.host, domain)
         return self._channels[domain]
 
-    def _renew(self, domain: str) -> bool:
+    async def _renew(self, domain: str) -> bool:
         """Leave a channel whose certificates are others by now; answers whether it was one.
 
         What goes on in it is not cut off.
@@ -148,7 +148,12 @@ class Session:
             return False
         if self._opened_by[domain] == self._connector.follow():
             return False
-        self._left.append(self._channels.pop(domain))
+        channel = self._channels.pop(domain)
+        if channel.get_state() is grpc.ChannelConnectivity.READY:
+            self._left.append(channel)
+        else:
+            # It would try for ever to connect with what is not taken any more.
+            await channel.close(None)
         return True
 
     async def call(self, rpc: Rpc, request: Any, *, timeout_s: float | None = None) -> Any:
@@ -174,7 +179,7 @@ class Session:
                 lost = _is_lost(failure, before=lost)
                 again = await self._again(rpc.domain, error, failure, attempt, loop.time() - start)
                 if failure.reason in _OURS or again:
-                    again = self._renew(rpc.domain) or again
+                    again = await self._renew(rpc.domain) or again
                 if not in_time or not again:
                     failure = await self._explained(rpc, failure)
                     raise CallFailed(replace(failure, uncertain=lost)) from error
@@ -229,7 +234,7 @@ class Session:
                 failure = self._judge(rpc.domain, error)
                 starts = await self._is_starting(rpc.domain, failure)
                 pause = outage.pause_s(failure, loop.time(), starts=starts)
-                if self._renew(rpc.domain) and failure.reason in _OURS:
+                if await self._renew(rpc.domain) and failure.reason in _OURS:
                     pause = self._retry.pause_s(1)
                 if resume is None or pause is None:
                     raise CallFailed(await self._explained(rpc, failure)) from error

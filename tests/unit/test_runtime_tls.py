@@ -21,6 +21,7 @@ from hostlerd.runtime.tls import (
     ServerIdentity,
     TlsTooOld,
     TlsUnusable,
+    is_issued_by,
     parse_client,
 )
 
@@ -356,3 +357,35 @@ def test_dates(
     pair = authority.issue("x", [pki.uri(GOOD)], begins=begins, ends=ends)
     with pytest.raises(error):
         parse_client(shown(pair))
+
+
+# Who is trusted no more.
+
+
+def test_a_chain_leads_to_the_roots_there_are_now(authority: pki.Authority) -> None:
+    other = pki.Authority("CA")
+    mine, theirs = authority.user("admin").certificate, other.user("admin").certificate
+    assert is_issued_by(mine, authority.certificate)
+    assert is_issued_by(mine, bundle(other, authority))
+    # The names of both CAs are the same: it is the key that counts.
+    assert not is_issued_by(mine, other.certificate)
+    assert not is_issued_by(theirs + mine, authority.certificate)
+    assert not is_issued_by(theirs + authority.certificate, authority.certificate)
+    assert not is_issued_by(b"no certificate", authority.certificate)
+    assert not is_issued_by(mine, b"no root")
+
+
+@door.on_uvloop
+async def test_what_is_trusted_is_told_before_the_next_caller(
+    tmp_path: Path, folder: Path, authority: pki.Authority
+) -> None:
+    """A look that finds the change first leaves it to the next handshake all the same."""
+    other = pki.Authority("CA2")
+    new = other.user("new")
+    async with door.opened(tmp_path) as here:
+        first = here.identity.authorities
+        pki.replace(folder / "ca.pem", bundle(authority, other))
+        here.identity.refresh()
+        assert here.identity.roots == bundle(authority, other)
+        assert here.identity.authorities[:1] == first and len(here.identity.authorities) == 2
+        assert (await call(here.tcp, new, authority.certificate))["identity"] == pki.user("new")
