@@ -13,6 +13,7 @@ from hostler.cli.authority import (
     open_authority,
     read_passphrase,
 )
+from hostler.cli.ca_rotate import rotate
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
 from hostler.cli.records import show_record
@@ -27,10 +28,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     epilog=examples(
         "hostler ca backup /media/stick/ca.backup",
         "hostler ca restore /media/stick/ca.backup",
+        "hostler ca rotate",
     ),
 )
 def ca() -> None:
-    """Keep the CA: back it up, restore it where it was lost, lock its key.
+    """Keep the CA: back it up, restore it where it was lost, lock its key, replace it.
 
     A CA that is lost without a backup takes the fleet with it: every host has to be enrolled again.
     """
@@ -41,6 +43,9 @@ _passphrase_option = click.option(
     type=_FILE,
     help="Holds the passphrase in its first line. [default: ask for it]",
 )
+
+
+ca.add_command(rotate)
 
 
 @ca.command(epilog=examples("hostler ca backup ca.backup --passphrase-file ~/.ca-passphrase"))

@@ -25,7 +25,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "approvals": ("hostler.cli.approve:approvals", "What waits for a second person."),
     "approve": ("hostler.cli.approve:approve", "Approve what somebody else has asked for."),
     "audit": ("hostler.cli.audit:audit", "Read what was done, and by whom."),
-    "ca": ("hostler.cli.ca:ca", "Keep the CA: back it up, and restore it."),
+    "ca": ("hostler.cli.ca:ca", "Keep the CA: back it up, restore and replace it."),
     "completion": ("hostler.cli.completion:completion", "Print the shell's completion script."),
     "doctor": ("hostler.cli.doctor:doctor", "What is not as it has to be, and what to do."),
     "enroll": ("hostler.cli.enroll:enroll", "Make a host one of the fleet, over ssh."),

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from hostler.enrolment.ssh import Ssh
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_PLACE = click.option("--ssh", "place", help="What ssh calls the host.  [default: its address]")
 _OPTIONS = (
-    click.option("--ssh", "place", help="What ssh calls the host.  [default: its address]"),
     click.option("--user", default="root", show_default=True, help="Whom to log in as by ssh."),
     click.option("--sudo", is_flag=True, help="Become root by `sudo -n`, where --user is another."),
     click.option("--ssh-port", type=click.IntRange(1, 65535), help="As -p of ssh."),
@@ -30,11 +30,16 @@ def with_ssh(command: Callable[..., Any]) -> Callable[..., Any]:
 
     Hosts are known by your known_hosts alone; a key that is not in it is never taken.
     """
+    return _PLACE(with_fleet_ssh(command))
+
+
+def with_fleet_ssh(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As `with_ssh`, for a command that reaches many hosts, each at its address."""
 
     @wraps(command)
     def opened(
         *args: Any,
-        place: str | None,
+        place: str | None = None,
         user: str,
         sudo: bool,
         ssh_port: int | None,

@@ -52,13 +52,18 @@ async def check_door(
 
 async def served_fingerprint(context: Context, host: Host, domain: str) -> str:
     """SHA-256, in hex, of the certificate that a door shows; it is verified. Raises OSError."""
+    return hashlib.sha256(await served_certificate(context, host, domain)).hexdigest()
+
+
+async def served_certificate(context: Context, host: Host, domain: str) -> bytes:
+    """The certificate that a door shows, as DER; it is verified. Raises OSError."""
     async with asyncio.timeout(HANDSHAKE_S):
         _, writer = await _handshake(context, host, domain)
     try:
-        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     finally:
         writer.close()
-    return hashlib.sha256(shown).hexdigest()
+    return shown
 
 
 async def _handshake(

@@ -7,7 +7,6 @@ is missing. What is cut off at any point is gone on with by the same command.
 from __future__ import annotations
 
 import asyncio
-import json
 import tarfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,8 +18,8 @@ from hostler.config import Context
 from hostler.core import files
 from hostler.core.bundle import MAX_BUNDLE_BYTES
 from hostler.core.certificates import MAX_PEM_BYTES, Certificate, load_certificates
-from hostler.core.joining import check_request, draw_token
-from hostler.core.ssl.authority.request import RequestInvalid
+from hostler.core.joining import draw_token
+from hostler.core.trust import issuer_of
 from hostler.doctor.finding import Finding
 from hostler.enrolment import scripts
 from hostler.enrolment.doors import check_doors
@@ -39,8 +38,9 @@ from hostler.enrolment.plan import (
     name_has_certificate,
     steps,
 )
-from hostler.enrolment.seen import Seen, parse
+from hostler.enrolment.seen import Seen
 from hostler.enrolment.ssh import Answer, Ssh
+from hostler.enrolment.there import AGAIN, There, key_of
 from hostler.fleet import Host, load_fleet
 from hostler.fleet_file import add_host, set_domains
 from hostler.issued import read_file
@@ -50,8 +50,7 @@ from hostler.pki import Authority
 if TYPE_CHECKING:
     from hostler.aio import Client
 
-LOOK_S, COPY_S, INSTALL_S, JOIN_S = 60.0, 1800.0, 900.0, 180.0
-_AGAIN = "give the same command again: it goes on where it stopped"
+COPY_S, INSTALL_S = 1800.0, 900.0
 _CHUNK_BYTES = 1 << 18
 Say = Callable[[str], None]
 
@@ -82,14 +81,12 @@ class Enrolment:
     ) -> None:
         self._wanted, self._ssh, self._authority = wanted, ssh, authority
         self._context, self._say = context, say
+        self._there = There(wanted.name, ssh)
 
     async def plan(self) -> Planned:
         """Look at the host and at what is here. Changes nothing. Raises EnrolmentError."""
         before = time.time()
-        answer = await self._ssh.run(scripts.SHELL, scripts.LOOK.encode(), timeout_s=LOOK_S)
-        if answer.status != 0:
-            _refuse_sudo(answer)
-        seen = parse(answer.out)
+        seen = await self._there.look()
         # The host told its time some moment between the two.
         now = datetime.fromtimestamp((before + time.time()) / 2, UTC)
         known = await asyncio.to_thread(self._known)
@@ -144,7 +141,7 @@ class Enrolment:
             case Certify():
                 await self._certify(step)
             case OpenDoors(domains):
-                await self._join({"do": "open", "domains": list(domains)})
+                await self._there.join({"do": "open", "domains": list(domains)})
 
     async def _copy(self, packages: tuple[Package, ...]) -> None:
         answer = await self._ssh.run(scripts.COPY, _tar(packages), timeout_s=COPY_S)
@@ -153,20 +150,16 @@ class Enrolment:
             if "No space left" in words:
                 advice = "make room below /var there, then give the same command again"
                 raise EnrolmentError("NO_ROOM", f"{self._wanted.name}: {words}", advice)
-            raise EnrolmentError("COPY_FAILED", f"{self._wanted.name}: {words}", _AGAIN)
+            raise EnrolmentError("COPY_FAILED", f"{self._wanted.name}: {words}", AGAIN)
 
     async def _certify(self, step: Certify) -> None:
         """Bring a certificate for a key that is made there, and never seen here."""
         token = draw_token()
-        told = await self._join({"do": "request", "name": step.name, "token": token})
-        try:
-            key = check_request(str(told.get("request", "")).encode(), step.name, token)
-        except RequestInvalid as e:
-            words = f"the request of {step.name} {e}"
-            raise EnrolmentError("REQUEST_INVALID", words, _AGAIN) from e
+        told = await self._there.join({"do": "request", "name": step.name, "token": token})
+        key = key_of(told, step.name, token)
         path = await asyncio.to_thread(self._sign, step, key)
         bundle = files.read_bounded(self._authority.bundle_path, MAX_BUNDLE_BYTES)
-        await self._join(
+        await self._there.join(
             {
                 "do": "install",
                 "token": token,
@@ -185,7 +178,8 @@ class Enrolment:
         current = self._known().current
         if current is not None:
             pem = files.read_bounded(path, MAX_PEM_BYTES)
-            same = load_certificates(pem)[0].public_key() == key
+            (leaf, *_) = load_certificates(pem)
+            same = leaf.public_key() == key
             if same and set(step.ip_addresses) <= set(current.ip_addresses):
                 return path
             if not same and not step.replaces:
@@ -195,28 +189,18 @@ class Enrolment:
         )
         return entry.path
 
-    async def _join(self, request: dict[str, Any]) -> dict[str, Any]:
-        data = json.dumps(request).encode()
-        answer = await self._ssh.run(scripts.JOIN, data, timeout_s=JOIN_S)
-        try:
-            told: dict[str, Any] = json.loads(answer.out)
-            refused = told.get("error")
-        except (ValueError, AttributeError) as e:
-            words = answer.err or answer.out[-200:].decode(errors="replace") or "nothing"
-            words = f"{self._wanted.name} answered to {request['do']!r}: {words}"
-            raise EnrolmentError("ODD_ANSWER", words, _AGAIN) from e
-        if refused:
-            words = f"{self._wanted.name}: {refused.get('message')}"
-            raise EnrolmentError(str(refused.get("reason")), words, _AGAIN)
-        return told
-
     def _known(self) -> Known:
         entries = self._authority.list()
         signed = [e for e in entries if e.certificate.identity == self._identity]
         revoked = {e.certificate.serial for e in signed if e.state == "revoked"}
         try:
-            held = read_file(self._authority.certificate_path("host", self._wanted.name))
+            path = self._authority.certificate_path("host", self._wanted.name)
+            held = read_file(path)
             current = live(held, revoked=held.serial in revoked)
+            # Of a CA that was replaced, it counts as little as one that has ended.
+            (leaf, *_) = load_certificates(files.read_bounded(path, MAX_PEM_BYTES))
+            if not issuer_of(leaf, self._authority.ca_pem):
+                current = None
         except FileNotFoundError:
             current = None
         fleet = load_fleet(self._context.fleet) if self._context.fleet.exists() else None
@@ -228,14 +212,6 @@ class Enrolment:
     @property
     def _identity(self) -> str:
         return f"spiffe://{self._authority.trust_domain}/host/{self._wanted.name}"
-
-
-def _refuse_sudo(answer: Answer) -> None:
-    words = answer.err.splitlines()[-1] if answer.err else f"status {answer.status}"
-    if "sudo" in words:
-        advice = "permit that user to run everything without a password, or log in as root"
-        raise EnrolmentError("NOT_ROOT", f"sudo on the host: {words}", advice)
-    raise EnrolmentError("ODD_ANSWER", f"the look at the host failed: {words}", _AGAIN)
 
 
 def _apt_failed(name: str, answer: Answer) -> EnrolmentError:
@@ -261,6 +237,6 @@ async def _tar(packages: Sequence[Package]) -> AsyncIterator[bytes]:
                 yield part
         if sent != package.size_bytes:
             words = f"{package.path} changed while it was copied"
-            raise EnrolmentError("PACKAGE_CHANGED", words, _AGAIN)
+            raise EnrolmentError("PACKAGE_CHANGED", words, AGAIN)
         yield b"\0" * (-sent % tarfile.BLOCKSIZE)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)

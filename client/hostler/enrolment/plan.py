@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from hostler.core.certificates import Certificate
+from hostler.core.certificates import Certificate, CertificateUnreadable
+from hostler.core.trust import fingerprints
 from hostler.enrolment.errors import EnrolmentError
 from hostler.enrolment.seen import Seen
 from hostler.fleet import PORTS
@@ -234,7 +235,7 @@ def _refuse_identity(wanted: Wanted, seen: Seen, known: Known) -> None:
         return
     held = seen.certificate
     advice = "retire it where it is enrolled, or give --replace if it is to belong here"
-    if seen.has_pair and (seen.ca is None or seen.ca.fingerprint != known.ca.fingerprint):
+    if seen.has_pair and (seen.ca is None or not _trusts(seen, known.ca)):
         whose = seen.ca.identity if seen.ca else "a CA that cannot be read"
         words = f"{wanted.name} is enrolled already, by {whose} and not by the CA of this context"
         raise EnrolmentError("OTHER_CA", words, advice)
@@ -244,6 +245,15 @@ def _refuse_identity(wanted: Wanted, seen: Seen, known: Known) -> None:
     # Of an enrolment that was cut the key tells, once the host has shown it.
     if known.current is not None and held != known.current and not seen.joining:
         raise name_has_certificate(known.current)
+
+
+def _trusts(seen: Seen, ca: Certificate) -> bool:
+    """Whether a CA is one of those that the host trusts: there are two while one is replaced."""
+    told = seen.ca.fingerprint if seen.ca else ""
+    try:
+        return ca.fingerprint in (told, *fingerprints(seen.ca_pem))
+    except CertificateUnreadable:
+        return ca.fingerprint == told
 
 
 def name_has_certificate(current: Certificate) -> EnrolmentError:

@@ -42,6 +42,8 @@ class Seen:
     packages: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     staged: Mapping[str, str] = field(default_factory=dict)
     ca: Certificate | None = None
+    ca_pem: bytes = b""
+    certificate_pem: bytes = b""
     certificate: Certificate | None = None
     has_pair: bool = False
     joining: bool = False
@@ -71,6 +73,8 @@ def parse(data: bytes) -> Seen:
             packages=_table(facts.get("package", ()), lambda words: (words[0], words[1])),
             staged=dict(_staged(facts.get("staged", ()))),
             ca=_certificate(one("ca")),
+            ca_pem=_pem(one("ca")),
+            certificate_pem=_pem(one("certificate")),
             certificate=_certificate(one("certificate")),
             has_pair="certificate" in facts,
             joining=one("joining") == "yes",
@@ -106,6 +110,14 @@ def _staged(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     for line in lines:
         digest, _, path = line.strip().partition("  ")
         yield path.rpartition("/")[2], digest
+
+
+def _pem(text: str) -> bytes:
+    """What is in base64, nothing if that is none."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return b""
 
 
 def _certificate(text: str) -> Certificate | None:
