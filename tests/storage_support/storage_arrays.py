@@ -79,6 +79,8 @@ class World:
     def finish(self) -> None:
         """Copy all that is being copied."""
         for uuid, one in self.arrays.items():
+            if one.stands_still:
+                continue
             members = list(one.members)
             for at, member in enumerate(members):
                 if member.role == "replacing":
@@ -144,6 +146,13 @@ class World:
         disks = step.raid_disks or one.raid_disks
         self.arrays[step.uuid] = _settled(replace(grown, raid_disks=disks))
 
+    def cut_off(self) -> None:
+        """Boot: all comes up read-only until the first write."""
+        self.arrays = {u: replace(one, state="read-auto") for u, one in self.arrays.items()}
+
+    def _resume(self, step: steps.ResumeArray) -> None:
+        self.arrays[step.uuid] = replace(self.arrays[step.uuid], state="active")
+
     def _sync(self, step: steps.SetSyncAction) -> None:
         one = self.arrays[step.uuid]
         self.arrays[step.uuid] = replace(one, sync=Sync(step.action))
@@ -188,7 +197,8 @@ def _settled(one: Array) -> Array:
         if spare is not None:
             members[spare] = replace(members[spare], slot=slot)
     degraded = one.raid_disks - len({m.slot for m in members if m.is_whole})
-    return replace(one, members=tuple(members), degraded=degraded)
+    # Whatever is changed is a write: nothing waits for the first one any more.
+    return replace(one, members=tuple(members), degraded=degraded, state="active")
 
 
 _APPLY: Mapping[type, Callable[[World, Any], None]] = {
@@ -200,6 +210,7 @@ _APPLY: Mapping[type, Callable[[World, Any], None]] = {
     steps.RemoveDetached: World._detached,
     steps.ReplaceMember: World._replace,
     steps.ReshapeArray: World._reshape,
+    steps.ResumeArray: World._resume,
     steps.SetSyncAction: World._sync,
     steps.SetSyncSpeed: World._speed,
     steps.StopArray: World._stop,

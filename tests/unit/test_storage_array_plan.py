@@ -15,7 +15,13 @@ from hostlerd.runtime.errors import DomainError, InvalidRequest
 from hostlerd.runtime.steps import Plan
 from hostlerd.storage import errors
 from hostlerd.storage.model.array import LEVELS, Copies, Member, spare_losses, survives
-from hostlerd.storage.model.array_steps import AddMember, RemoveDetached, RemoveMember, StopArray
+from hostlerd.storage.model.array_steps import (
+    AddMember,
+    RemoveDetached,
+    RemoveMember,
+    ResumeArray,
+    StopArray,
+)
 from hostlerd.storage.plan import array_create, array_grow, array_members
 from hostlerd.storage.plan.array_check import Wanted
 
@@ -297,6 +303,46 @@ def test_an_array_grows_by_devices_and_by_their_size():
     far = made("raid10", "a", "b", "c", layout="o3")
     with pytest.raises(errors.ArrayLevel):
         grow("data", 4, words("d"), False, far.seen, far.graph)
+
+
+def test_what_stands_still_after_a_boot_goes_on_when_the_same_is_asked_for():
+    have = made("raid1", "a", "b")
+    asks: dict[str, Ask] = {
+        "replace": lambda w: replace_by(w, "a", "c"),
+        "add": lambda w: array_members.add("data", *words("c"), True, w.seen, w.graph),
+        "grow": lambda w: array_grow.grow("data", 2, (), False, w.seen, w.graph),
+        "fill": lambda w: replace_by(w, "", "c"),
+    }
+    apply(have, replace_by(have, "a", "c"))
+    for ask in asks.values():
+        assert ask(have).steps == ()
+        have.cut_off()
+        have.finish()
+        assert not array(have).member("sdc").is_whole
+        plan = ask(have)
+        assert plan.steps == (ResumeArray(plan.steps[0].array, uuid_of("data")),)
+        assert "go on" in plan.steps[0].describe() and plan.steps[0].inverse() is None
+        apply(have, plan)
+        assert ask(have).steps == ()
+    have.cut_off()
+    apply(have, replace_by(have, "a", "c"))
+    have.finish()
+    assert array(have).member("sdc").is_whole
+    apply(have, replace_by(have, "a", "c"))
+    assert replace_by(have, "a", "c").steps == ()
+    # With nothing left to be done, nothing stands still.
+    have.cut_off()
+    assert replace_by(have, "a", "c").steps == ()
+
+
+def test_in_the_middle_of_a_reshape_nothing_more_is_begun():
+    have = made("raid5", "a", "b", "c")
+    reshaping = replace(array(have), state="read-auto", is_reshaping=True)
+    have.arrays[uuid_of("data")] = reshaping
+    again = array_grow.grow("data", 3, (), False, have.seen, have.graph)
+    assert [type(one) for one in again.steps] == [ResumeArray]
+    with pytest.raises(errors.ArrayBusy):
+        array_grow.grow("data", 4, words("d"), False, have.seen, have.graph)
 
 
 def test_copies_are_compared_one_way_at_a_time():

@@ -148,6 +148,9 @@ def test_all_comes_back_wherever_it_was_cut_off(shape, parts, is_pulled, takes_o
     run(host, wanted, cut)
     if data.draw(st.booleans()):
         host.finish()
+    if data.draw(st.booleans()):
+        host.cut_off()
+        host.finish()
     done(host, wanted)
     assert is_whole(host, old)
     if model is not None:

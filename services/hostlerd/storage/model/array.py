@@ -194,6 +194,22 @@ class Array:
     size_bytes: int = 0
     sync: Sync = Sync()
     speed: Speed = Speed()
+    is_reshaping: bool = False
+    """Whether it is between two shapes, at work or standing still."""
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether something is left to be done, and md waits with it for the first write.
+
+        So it comes up after a boot. Source: md.rst, array_state "read-auto".
+        """
+        return self.state == "read-auto" and (
+            self.is_reshaping
+            or any(
+                one.slot is not None and not one.is_whole and not one.is_faulty
+                for one in self.members
+            )
+        )
 
     @property
     def layout_words(self) -> str:

@@ -201,6 +201,23 @@ class ReshapeArray:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumeArray:
+    """Have md go on with what it waits with for the first write."""
+
+    array: Target
+    uuid: str
+    one_way = True
+
+    def describe(self) -> str:
+        """Say what it does."""
+        return f"have md go on with {self.array.id}, which stands still until it is written to"
+
+    def inverse(self) -> Step | None:
+        """The first write would have done the same."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class SetSyncAction:
     """Have md read all of an array and compare, or repair too, or cease."""
 
@@ -324,6 +341,6 @@ class ZeroMember:
 
 STEPS: tuple[type, ...] = (
     *(CreateArray, AddMember, ReAddMember, FailMember, RemoveMember, TakeOutMember),
-    *(RemoveDetached, ReplaceMember, ReshapeArray, SetSyncAction, SetSyncSpeed),
-    *(StopArray, AssembleArray, DiscardArray, ZeroMember),
+    *(RemoveDetached, ReplaceMember, ReshapeArray, ResumeArray, SetSyncAction),
+    *(SetSyncSpeed, StopArray, AssembleArray, DiscardArray, ZeroMember),
 )

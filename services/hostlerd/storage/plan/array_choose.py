@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hostlerd.runtime.errors import InvalidRequest, Violation
 from hostlerd.storage.errors import ArrayAmbiguous, ArrayNotFound
 from hostlerd.storage.model.array import MEMBER_SIGNATURE, Array
+from hostlerd.storage.model.array_steps import ResumeArray
 from hostlerd.storage.model.graph import Graph, Node
 from hostlerd.storage.model.target import Target
 from hostlerd.storage.plan.choose import target_of
@@ -24,6 +25,10 @@ class Found:
     def target(self) -> Target:
         """The array as a device."""
         return target_of(self.node)
+
+    def resumed(self) -> tuple[ResumeArray, ...]:
+        """The step that has md go on with what was asked for before; none if it is at it."""
+        return (ResumeArray(self.target, self.array.uuid),) if self.array.stands_still else ()
 
 
 def find(arrays: Sequence[Array], graph: Graph, words: str) -> Found:

@@ -31,7 +31,10 @@ def grow(
     arrays: Sequence[Array],
     graph: Graph,
 ) -> Plan:
-    """Use more devices, after `devices` are added, or all of each; nothing if it does."""
+    """Use more devices, after `devices` are added, or all of each; nothing if it does.
+
+    What stands still in the middle of that goes on.
+    """
     found = find(arrays, graph, words)
     array = found.array
     _check_growth(found, raid_disks, whole_size)
@@ -41,9 +44,12 @@ def grow(
     added = tuple(adding(found, node, True, graph) for node in fresh)
     if raid_disks > array.raid_disks:
         _refuse_too_few(found, raid_disks, len(fresh))
-    steps: tuple[Step, ...] = added
+    steps: tuple[Step, ...] = added or found.resumed()
     if raid_disks > array.raid_disks or (whole_size and _has_room(found, graph)):
         _refuse_unless_idle(array)
+        if array.stands_still:
+            words = f"{array.label or array.uuid} stands still in the middle of something else"
+            raise ArrayBusy(f"{words}: ask for that again before", array=array.uuid)
         steps += (ReshapeArray(found.target, array.uuid, raid_disks, whole_size),)
     return Plan(
         steps,

@@ -36,7 +36,7 @@ def add(words: str, device: str, as_new: bool, arrays: Sequence[Array], graph: G
     node = choose_node(graph, device)
     member = found.array.member(node.name)
     if member is not None and not member.is_faulty:
-        return _plan(found, ())
+        return _plan(found, found.resumed())
     return _plan(found, (adding(found, node, as_new, graph),))
 
 
@@ -137,7 +137,7 @@ def replace(words: str, old: str, new: str, arrays: Sequence[Array], graph: Grap
     into = found.array.member(node.name)
     if not old:
         if into is not None and not into.is_faulty:
-            return _plan(found, _unplugged(found))
+            return _plan(found, (*_unplugged(found), *found.resumed()))
         if not found.array.degraded:
             words = "must name a member: none lacks"
             raise InvalidRequest.of([Violation("old", words)])
@@ -156,13 +156,13 @@ def _replacing(
     if out is None:
         if not is_in:
             raise _no_member(found, old)
-        return ()
+        return found.resumed()
     if out.is_faulty:
         taken = _removing(found, old, out)
         return (taken,) if is_in else (taken, adding(found, new, True, graph))
     if into is not None and into.slot is not None and not into.is_faulty:
         if into.slot == out.slot:
-            return ()
+            return found.resumed()
         words = f"{new.id} is in use in {found.node.id} already"
         raise MemberInUse(words, device=new.id, array=found.array.uuid)
     if out.slot is None:

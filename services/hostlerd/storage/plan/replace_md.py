@@ -24,6 +24,7 @@ from hostlerd.storage.model.array_steps import (
     RemoveDetached,
     RemoveMember,
     ReplaceMember,
+    ResumeArray,
 )
 from hostlerd.storage.model.graph import Kind
 from hostlerd.storage.model.replacement import Content, Fate, Follow
@@ -75,7 +76,12 @@ def _taken(case: Case, array: Array, new: Member, number: int) -> Content:
     words = "the new disk has all of it" if new.is_whole else "is being copied to the new disk"
     if new.slot is None:
         words = "the new disk waits as a spare"
-    return _content(case, array, number, fate, words, ())
+    return _content(case, array, number, fate, words, _resumed(case, array))
+
+
+def _resumed(case: Case, array: Array) -> tuple[Step, ...]:
+    """The step that has md go on with what a boot came between."""
+    return (ResumeArray(_target(case, array), array.uuid),) if array.stands_still else ()
 
 
 def _of_gone(case: Case, array: Array) -> Content:
@@ -106,7 +112,7 @@ def _of_member(case: Case, array: Array, old: Member, number: int, new: list[Mem
         return _filled(case, array, number, (removed,), (), words)
     if copy is not None and copy.slot is not None:
         words = "is being copied to the new disk, and then taken out"
-        return _content(case, array, number, Fate.RUNNING, words, ())
+        return _content(case, array, number, Fate.RUNNING, words, _resumed(case, array))
     slots = array.whole_slots - {old.slot}
     if spare_losses(array.level, array.raid_disks, slots, array.layout) >= 1:
         # The new one waits as a spare by then: md begins at once.

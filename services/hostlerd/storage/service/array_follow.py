@@ -48,7 +48,10 @@ class Following:
         if progress is None:
             return
         compares = [one for one in steps if isinstance(one, SetSyncAction)]
-        goes_on = f"md goes on with {found.node.id} by itself"
+        goes_on = (
+            f"md goes on with {found.node.id} by itself, "
+            "or stands still after a boot until the same is asked for again"
+        )
         progress.follow("bytes", goes_on, "" if compares else goes_on)
         try:
             after = md.follow(found.array.uuid, lambda sync: _tell(progress, found, sync))

@@ -37,7 +37,10 @@ from hostlerd.storage.service.lvm_follow import going_on
 _LOOK_EVERY_S = 0.25
 _ANSWER_S = 120.0
 _GOES_ON = "md, btrfs and LVM go on by themselves"
-_RESUMED = f"{_GOES_ON}; ask for the same replacement again to have what is left done, and watched"
+_RESUMED = (
+    f"{_GOES_ON}, but md may stand still after a boot; ask for the same replacement again to have "
+    "what is left done, and watched"
+)
 # md puts a new member into its slot a moment after it was added.
 _ROUNDS_MOST = 20
 

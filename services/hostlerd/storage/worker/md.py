@@ -152,6 +152,14 @@ def reshape(request: Request, tools_: Tools) -> dict[str, Any]:
     return {}
 
 
+def resume(request: Request, _: Tools) -> dict[str, Any]:
+    """Have an array take writes that has waited for the first one, as if that had come."""
+    device = request.device("array")
+    if _proven(device, str(request["uuid"])).state == "read-auto":
+        (device.folder / "md/array_state").write_text("active")
+    return {}
+
+
 def sync_action(request: Request, _: Tools) -> dict[str, Any]:
     """Have md compare, repair, or cease."""
     device = request.device("array")
@@ -306,6 +314,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "ReshapeArray": Operation(
         {**_ARRAY, "raid_disks": whole(0, _MEMBERS_MOST), "whole_size": flag}, reshape
     ),
+    "ResumeArray": Operation(_ARRAY, resume, uses=("array",)),
     "SetSyncAction": Operation(
         {**_ARRAY, "action": one_of("check", "repair", "idle")}, sync_action, uses=("array",)
     ),

@@ -37,6 +37,7 @@ def read(folder: Path) -> Array | None:
         data_offset_bytes=max((number(e / "offset") * SECTOR_BYTES for e in entries), default=0),
         size_bytes=number(folder / "size") * SECTOR_BYTES,
         sync=_sync(md),
+        is_reshaping=text(md / "reshape_position") not in ("", "none"),
         speed=Speed(_bound(md / "sync_speed_min"), _bound(md / "sync_speed_max")),
     )
 
