@@ -373,6 +373,8 @@ def test_a_chain_leads_to_the_roots_there_are_now(authority: pki.Authority) -> N
     assert not is_issued_by(theirs + authority.certificate, authority.certificate)
     assert not is_issued_by(b"no certificate", authority.certificate)
     assert not is_issued_by(mine, b"no root")
+    assert is_issued_by(mine + theirs * 8, authority.certificate)
+    assert not is_issued_by(mine + theirs * 9, authority.certificate)
 
 
 @door.on_uvloop
