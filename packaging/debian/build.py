@@ -292,6 +292,8 @@ def stage_client(stage: Path, version: str, cache: Path, wheel: Path) -> None:
     precompile(stage, tree)
     put(stage, f"/opt/hostler/{version}/client.cdx.json", bill_of_materials(tree))
     put(stage, "/usr/bin/hostler", START_CLIENT.format(version=version), 0o755)
+    for unit in sorted((UNITS / "user").iterdir()):
+        put(stage, f"/usr/lib/systemd/user/{unit.name}", unit.read_text())
     ignored = shutil.ignore_patterns(*NEVER)
     shutil.copytree(
         COLLECTIONS, stage / "usr/share/ansible/collections" / COLLECTIONS.name, ignore=ignored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -81,6 +82,7 @@ def cut(fleet: Operator, step: str, words: str) -> None:
 
 
 def everywhere(bare: Lab, folder: Path) -> list[Path]:
+    folder.mkdir(exist_ok=True)
     return [served(host, domain, folder) for host in bare.hosts for domain in DOMAINS]
 
 
@@ -219,4 +221,47 @@ def test_a_host_that_was_left_behind_comes_back(fleet: Operator, bare: Lab, tmp_
     told = fleet.enroll(h3, "--replace").stdout
     assert "h3 is enrolled: 5 doors answer" in told
     assert not is_of(served(h3, "netns", tmp_path), old)
+    fleet.run("-H", "all", "fleet", "check")
+
+
+def renew(fleet: Operator, *words: str, status: int = 0) -> dict[str, dict[str, str]]:
+    argv = ("-o", "json", "--yes", *words, "ca", "renew", "--force", "-F", str(fleet.ssh_config))
+    done = fleet.run(*argv, status=status)
+    return {each["name"]: each for each in json.loads(done.stdout)}
+
+
+def test_certificates_are_renewed_and_a_door_that_does_not_follow_has_all_go_back(
+    fleet: Operator, bare: Lab, tmp_path: Path
+) -> None:
+    before = everywhere(bare, tmp_path)
+    quiet = fleet.run("--yes", "ca", "renew", "-F", str(fleet.ssh_config))
+    assert quiet.stdout.count("good") == 4 and "renewed" not in quiet.stdout
+    told = renew(fleet)
+    assert {name: each["fate"] for name, each in told.items()} == dict.fromkeys(
+        ("h1", "h2", "h3", "user/alice"), "renewed"
+    )
+    after = everywhere(bare, tmp_path / "after")
+    assert len({one.read_bytes() for one in after}) == 3
+    assert not {one.read_bytes() for one in before} & {one.read_bytes() for one in after}
+    fleet.run("-H", "all", "fleet", "check")
+    # One door goes on with the pair that is in place now, whatever comes.
+    h2, pki = bare.host("h2"), "/etc/hostler/pki"
+    drop_in = "/etc/systemd/system/hostler-tracing.service.d/pki.conf"
+    h2.run(["cp", "-a", pki, "/root/pki"])
+    h2.run(["mkdir", "-p", str(Path(drop_in).parent)])
+    h2.put(drop_in, f"[Service]\nBindReadOnlyPaths=/root/pki:{pki}\n")
+    h2.run(["systemctl", "daemon-reload"])
+    h2.run(["systemctl", "stop", "hostler-tracing.service"])
+    try:
+        told = renew(fleet, "-H", "h2", status=1)
+        assert told["h2"]["fate"] == "failed"
+        assert "tracing door shows another certificate" in told["h2"]["problem"]
+        assert "it has the one before again" in told["h2"]["problem"]
+        assert h2.run(["ls", pki]).stdout.split() == ["ca.pem", "host.key", "host.pem"]
+        assert everywhere(bare, tmp_path / "again")[5].read_bytes() == after[5].read_bytes()
+    finally:
+        h2.run(["rm", "-r", drop_in, "/root/pki"])
+        h2.run(["systemctl", "daemon-reload"])
+        h2.run(["systemctl", "stop", "hostler-tracing.service"])
+    assert renew(fleet, "-H", "h2")["h2"]["fate"] == "renewed"
     fleet.run("-H", "all", "fleet", "check")

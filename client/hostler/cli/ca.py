@@ -13,6 +13,7 @@ from hostler.cli.authority import (
     open_authority,
     read_passphrase,
 )
+from hostler.cli.ca_renew import renew
 from hostler.cli.ca_rotate import rotate
 from hostler.cli.context import State, pass_state
 from hostler.cli.examples import examples
@@ -28,6 +29,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     epilog=examples(
         "hostler ca backup /media/stick/ca.backup",
         "hostler ca restore /media/stick/ca.backup",
+        "hostler ca renew",
         "hostler ca rotate",
     ),
 )
@@ -45,6 +47,7 @@ _passphrase_option = click.option(
 )
 
 
+ca.add_command(renew)
 ca.add_command(rotate)
 
 

@@ -90,6 +90,11 @@ class Certificate:
     ip_addresses: tuple[str, ...]
     fingerprint: str
 
+    @property
+    def renew_time(self) -> datetime:
+        """From when on it is to be renewed: two thirds of its life."""
+        return self.not_before + (self.not_after - self.not_before) * 2 / 3
+
 
 @dataclass(frozen=True, slots=True)
 class Issued:

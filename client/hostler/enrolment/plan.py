@@ -181,7 +181,7 @@ def is_certified(wanted: Wanted, seen: Seen, known: Known, now: datetime) -> boo
         return False
     if not set(wanted.dns_names) <= set(held.dns_names):
         return False
-    return now < held.not_before + (held.not_after - held.not_before) * 2 / 3
+    return now < held.renew_time
 
 
 def _refuse_fleet(wanted: Wanted, known: Known) -> None:

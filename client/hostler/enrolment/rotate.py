@@ -14,20 +14,17 @@ from cryptography import x509
 from hostler.api.common.v1 import host_pb2
 from hostler.channel import rpc
 from hostler.config import Context, HostlerError
-from hostler.core import files, trust
-from hostler.core.bundle import MAX_BUNDLE_BYTES
-from hostler.core.certificates import MAX_PEM_BYTES, CertificateUnreadable, load_certificates
-from hostler.core.joining import draw_token
+from hostler.core import trust
+from hostler.core.certificates import CertificateUnreadable, load_certificates
 from hostler.doctor.door import served_certificate
 from hostler.doors import doors_of
+from hostler.enrolment.certify import Certifying, Say
 from hostler.enrolment.errors import EnrolmentError
 from hostler.enrolment.rotation_plan import Place, Step, missing
-from hostler.enrolment.there import AGAIN, There, key_of
+from hostler.enrolment.there import AGAIN, There
 from hostler.results import CallFailed
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     from hostler.aio import Client
     from hostler.ca_rotation import Pair
     from hostler.enrolment.seen import Seen
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8
 _GET_HOST = rpc(host_pb2, "HostService", "GetHost")
-Say = Callable[[str], None]
 
 
 class Rotating:
@@ -52,7 +48,7 @@ class Rotating:
         open_ssh: Callable[[str], Ssh],
         say: Say,
     ) -> None:
-        self._authority, self._pair = authority, pair
+        self._certifying, self._pair = Certifying(authority, pair.new_pem), pair
         self._context, self._client, self._open_ssh = context, client, open_ssh
         self._say = say
         self._known = trust.changed(pair.old_pem, pair.new_pem, ())
@@ -151,7 +147,7 @@ class Rotating:
         if self._lacks(step, await self._place(host)):
             self._say(f"{host.name}: {step}")
             await self._trust(there, self._pair.new_pem, ())
-            await self._certify(there, seen)
+            await self._certifying.certify(there, seen)
             try:
                 await self._confirm(step, host)
             except EnrolmentError:
@@ -166,39 +162,9 @@ class Rotating:
                 "name": there.name,
                 "add": added.decode(),
                 "remove": list(removed),
-                "bundle": self._bundle(),
+                "bundle": self._certifying.bundle(),
             }
         )
-
-    async def _certify(self, there: There, seen: Seen) -> None:
-        """Have a certificate of the new CA for a new key of the host's; the pair before is kept."""
-        token = draw_token()
-        told = await there.join({"do": "request", "name": there.name, "token": token})
-        key = key_of(told, there.name, token)
-        certificate = await asyncio.to_thread(self._sign, there.name, key, seen)
-        await there.join(
-            {
-                "do": "install",
-                "token": token,
-                "certificate": certificate.decode(),
-                "ca": trust.changed(seen.ca_pem, self._pair.new_pem, ()).decode(),
-                "bundle": self._bundle(),
-                "may_go_back": True,
-            }
-        )
-
-    def _sign(self, name: str, key: ec.EllipticCurvePublicKey, seen: Seen) -> bytes:
-        """The certificate of this key: the one there is, where an earlier try was cut."""
-        path = self._authority.certificate_path("host", name)
-        if path.exists():
-            pem = files.read_bounded(path, MAX_PEM_BYTES)
-            (leaf, *_) = load_certificates(pem)
-            if leaf.public_key() == key and trust.issuer_of(leaf, self._pair.new_pem):
-                return pem
-        shown = seen.certificate
-        names = (shown.dns_names, shown.ip_addresses) if shown else ((), ())
-        self._authority.sign_host(name, key, *names, renew=path.exists())
-        return files.read_bounded(path, MAX_PEM_BYTES)
 
     async def _confirm(self, step: Step, host: Host) -> None:
         """See at each door that a step is done. Raises EnrolmentError if it is not."""
@@ -206,9 +172,6 @@ class Rotating:
         if lacking:
             words = f"{host.name} was told, and {lacking}"
             raise EnrolmentError("NOT_CONFIRMED", words, AGAIN)
-
-    def _bundle(self) -> str:
-        return files.read_bounded(self._authority.bundle_path, MAX_BUNDLE_BYTES).decode()
 
     def _there(self, host: Host) -> There:
         return There(host.name, self._open_ssh(host.address))

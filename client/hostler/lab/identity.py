@@ -50,9 +50,7 @@ def renew_users(ca: Authority, now: datetime) -> list[str]:
         path = ca.certificate_path("user", user)
         if not path.exists():
             continue
-        certificate = read_file(path)
-        life = certificate.not_after - certificate.not_before
-        if now > certificate.not_before + life * 2 / 3:
+        if now > read_file(path).renew_time:
             ca.issue_user(user, renew=True)
             renewed.append(user)
     return renewed
