@@ -17,7 +17,8 @@ from hostlerd.runtime.access import Method
 class Caller:
     """A caller whose identity is proven. `certificate_serial` is hex; empty for local callers.
 
-    `chain` is the PEM of the certificates that were shown.
+    `chain` is the PEM of the certificates that were shown; empty for local callers, and for those
+    who are remembered and on no connection.
     """
 
     identity: str
