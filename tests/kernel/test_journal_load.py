@@ -63,7 +63,7 @@ def check(places: dict[str, Place], clients: list[Client]) -> None:
         wait_until_it_serves(place)
         assert place.journals() == []
         chain_is_whole(place)
-        applied_once(place)
+        applied_once(place, clients)
     seen = places["netns"].stage.network()
     there = {name: inside["links"]["eth0"]["addresses"] for name, inside in seen.items() if name}
     assert there == {k: v for c in clients[:3] for k, v in c.expected.items()}

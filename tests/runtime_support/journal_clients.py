@@ -6,7 +6,7 @@ import random
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -27,6 +27,7 @@ class Client(threading.Thread):
         self.place, self.number, self.over = place, number, over
         self.dice = random.Random(number)  # noqa: S311 - which calls are made is no secret
         self.expected: dict[str, Any] = {}
+        self.asked: set[str] = set()
         self.done = self.interrupted = self.retried = 0
         self.error: BaseException | None = None
 
@@ -43,6 +44,7 @@ class Client(threading.Thread):
     def make(self, method: str, request: Any, then: Callable[[], None]) -> None:
         """Ask until there is an answer, always with one request id; note what is there then."""
         request.change.request_id = str(uuid.uuid4())
+        self.asked.add(request.change.request_id)
         while True:
             try:
                 told = ask(self.place, method, request).change
@@ -124,24 +126,29 @@ def recovered(place: Any) -> list[Any]:
     return [r for r in place.audit() if r["kind"] == "recovery"]
 
 
-def applied_once(place: Any) -> None:
-    """No request id has changed anything twice, by the records of the audit log."""
+def applied_once(place: Any, clients: Iterable[Client]) -> None:
+    """No request of the clients has changed anything twice, by the records of the audit log.
+
+    On a host, others have changed things before, some of them without an id.
+    """
+    asked = set[str]().union(*(client.asked for client in clients))
     carried_out = defaultdict(set)
     records = place.audit()
     by_intent = {r["seq"]: r.get("request_id") for r in records if r["kind"] == "intent"}
     for record in records:
         stands = record.get("outcome") == "OUTCOME_APPLIED"
         if stands and (record.get("steps") or record["kind"] == "recovery"):
-            # On a host, others have changed things before, some of them without an id.
-            if request_id := by_intent[record["intent_seq"]]:
+            request_id = by_intent[record["intent_seq"]]
+            if request_id in asked:
                 carried_out[request_id].add(record["intent_seq"])
-    assert {k: v for k, v in carried_out.items() if len(v) > 1} == {}
-    assert carried_out
+    twice = {k: v for k, v in carried_out.items() if len(v) > 1}
+    assert not twice, f"carried out twice: {twice}"
+    assert carried_out, "nothing was carried out"
 
 
 def anew(fresh: list[Client], before: list[Client]) -> list[Client]:
     """New threads, with what those before them know and have counted."""
     for new, old in zip(fresh, before, strict=True):
-        new.expected, new.dice = old.expected, old.dice
+        new.expected, new.dice, new.asked = old.expected, old.dice, old.asked
         new.done, new.interrupted, new.retried = old.done, old.interrupted, old.retried
     return fresh
