@@ -44,6 +44,19 @@ def lab(packages: Path) -> Iterator[Lab]:
             one.down()
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three running hosts with Debian and sshd alone, of the module's own."""
+    if os.geteuid() != 0:
+        pytest.skip("the lab needs root")
+    one = Lab(tmp_path_factory.mktemp("bare") / "lab", say=print)
+    try:
+        one.up(HOSTS, bare=True)
+        yield one
+    finally:
+        one.down()
+
+
 @pytest.fixture
 def hosts(lab: Lab) -> tuple[Host, ...]:
     """The hosts of the lab, all running: what an earlier test killed is booted again."""

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,18 +24,6 @@ from hostler.results import CallFailed
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(1500)]
 CA = "/etc/hostler/pki/ca.pem"
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("the lab needs root")
-    one = Lab(tmp_path_factory.mktemp("rotation") / "lab", say=print)
-    try:
-        one.up(3, bare=True)
-        yield one
-    finally:
-        one.down()
 
 
 @pytest.fixture(scope="module")

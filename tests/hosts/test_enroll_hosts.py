@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,18 +18,6 @@ from hostler.lab.lab import Lab
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(900)]
 STAGING = "/var/cache/hostler-enroll"
 PKI = "/etc/hostler/pki"
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("the lab needs root")
-    one = Lab(tmp_path_factory.mktemp("bare") / "lab", say=print)
-    try:
-        one.up(3, bare=True)
-        yield one
-    finally:
-        one.down()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,6 +65,3 @@ class Certifying:
         names = (shown.dns_names, shown.ip_addresses) if shown else ((), ())
         self.authority.sign_host(name, key, *names, renew=path.exists())
         return files.read_bounded(path, MAX_PEM_BYTES)
-
-
-Say = Callable[[str], None]

@@ -13,9 +13,9 @@ from hostler.config import Context, HostlerError
 from hostler.core.certificates import CertificateUnreadable, describe
 from hostler.doctor.door import served_fingerprint
 from hostler.doors import doors_of
-from hostler.enrolment.certify import Certifying, Say
+from hostler.enrolment.certify import Certifying
 from hostler.enrolment.errors import EnrolmentError
-from hostler.enrolment.there import AGAIN, There
+from hostler.enrolment.there import AGAIN, Say, There
 
 if TYPE_CHECKING:
     from hostler.core.certificates import Certificate

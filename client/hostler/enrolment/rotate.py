@@ -18,10 +18,10 @@ from hostler.core import trust
 from hostler.core.certificates import CertificateUnreadable, load_certificates
 from hostler.doctor.door import served_certificate
 from hostler.doors import doors_of
-from hostler.enrolment.certify import Certifying, Say
+from hostler.enrolment.certify import Certifying
 from hostler.enrolment.errors import EnrolmentError
 from hostler.enrolment.rotation_plan import Place, Step, missing
-from hostler.enrolment.there import AGAIN, There
+from hostler.enrolment.there import AGAIN, Say, There
 from hostler.results import CallFailed
 
 if TYPE_CHECKING:

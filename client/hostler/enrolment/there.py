@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hostler.enrolment.ssh import Ssh
 
 LOOK_S, JOIN_S = 60.0, 180.0
+#: How what is done is told while it goes on, line by line.
+Say = Callable[[str], None]
 AGAIN = "give the same command again: it goes on where it stopped"
 
 
